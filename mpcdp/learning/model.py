@@ -1,0 +1,105 @@
+"""A released model as a file: coefficients, the schema they belong to, and the privacy they cost."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from mpcdp.data.schema import Schema
+from mpcdp.errors import InputError
+
+__all__ = ["PrivacyStatement", "TrainedModel"]
+
+
+class PrivacyStatement(BaseModel):
+    """What a release cost, in numbers and in words.
+
+    Args:
+        epsilon: of (epsilon, delta)-differential privacy, for the whole session.
+        delta: likewise.
+        relation: which neighbouring tables the guarantee compares.
+        text: the guarantee and its assumptions, for people.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    epsilon: float
+    delta: float
+    relation: str
+    text: str
+
+
+class TrainedModel(BaseModel):
+    """A linear model that a session released. The file is JSON: loading it runs no code.
+
+    Args:
+        task: the task's name.
+        task_digest: SHA-256 of the task, hexadecimal.
+        session: id of the session, hexadecimal.
+        kind: what was trained.
+        record_schema: how a row becomes features.
+        coefficients: one per feature of the schema, the bias last.
+        owners: whose contributions the last round held.
+        privacy: what it cost each record.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["mpcdp-model/1"] = "mpcdp-model/1"
+    task: str
+    task_digest: str
+    session: str
+    kind: Literal["logistic-regression", "huber-svm"]
+    record_schema: Schema
+    coefficients: tuple[float, ...]
+    owners: tuple[str, ...]
+    privacy: PrivacyStatement
+
+    @model_validator(mode="after")
+    def _dimension_fits(self) -> "TrainedModel":
+        if len(self.coefficients) != self.record_schema.dimension:
+            raise ValueError(f"{len(self.coefficients)} coefficients for {self.record_schema.dimension} features")
+        if not np.isfinite(self.coefficients).all():
+            raise ValueError("a coefficient is not a finite number")
+        return self
+
+    def save(self, path: Path) -> None:
+        """Write the model, replacing the file in one step."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".part")
+        temporary.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "TrainedModel":
+        """Read a model file.
+
+        Raises:
+            InputError: the file cannot be read or is not a model of this format.
+        """
+        try:
+            return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            raise InputError(f"model {path}: {error}; give the model.json that a session wrote") from error
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "file"
+            raise InputError(
+                f"model {path}: {where}: {first['msg']}; give the model.json that a session wrote"
+            ) from error
+
+    def decision(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return <row, coefficients> for each row, shape (n,); positive means the schema's second class.
+
+        Args:
+            features: shape (n, d), as `mpcdp.data.table.read_features` makes them.
+        """
+        return features @ np.asarray(self.coefficients)
+
+    def predict(self, features: NDArray[np.float64]) -> list[str]:
+        """Return the predicted class of each row."""
+        negative, positive = self.record_schema.label.classes
+        return [positive if value > 0 else negative for value in self.decision(features)]
