@@ -1,0 +1,1 @@
+"""The secure computation: add shared vectors, add noise sampled inside, reveal."""

@@ -1,0 +1,167 @@
+"""The universal noise: one fixed distribution per kind and mode, so that one circuit is verified once.
+
+A plan never tunes the noise. It tunes the encoding of what the noise is added to (`mpcdp.secret_sharing.fixed_point`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+
+from mpcdp.mpc.backend import Backend, CorrelationRequest, Words
+from mpcdp.mpc.noise.sampler import sample_gaussian, sample_laplace
+from mpcdp.mpc.noise.tables import gaussian_tables, geometric_digits, ladder
+from mpcdp.secret_sharing.shares import NoisedVector, NoiseShare, RingVector
+
+__all__ = ["OFFSET", "Distribution", "Mode", "UniversalNoise", "universal_noise"]
+
+Distribution = Literal["gaussian", "laplace"]
+Mode = Literal["joint", "per-party"]
+
+OFFSET = 0.5
+"""Add this, in encoding units, to a revealed sum for every copy of noise in it.
+
+The noise y lies on Z + 1/2 and the circuits share the integer y - 1/2. With joint noise a sum holds one copy; with
+per-party noise it holds one copy of every compute party.
+"""
+
+_CHUNK_WORDS = 512
+"""Lanes are sampled 2^15 at a time: the largest message of a round stays near 7 MB however many samples are made."""
+
+
+@dataclass(frozen=True)
+class UniversalNoise:
+    """Independent samples of one fixed distribution on Z + 1/2.
+
+    Args:
+        distribution: ``"gaussian"``: P(y) proportional to exp(-y^2 / (2 scale^2)); ``"laplace"``: to exp(-|y| / scale).
+        scale: sigma* or t*, in encoding units.
+        total_variation: proved upper bound on the distance of one sample from that law, everything included; n samples
+            are within n times it. See `mpcdp.mpc.noise.law`.
+        largest: no sampled integer y - 1/2 ever exceeds this magnitude.
+
+    Raises:
+        ValueError: a figure is out of its range.
+
+    Use `universal_noise` to get one: its figures are proved.
+    """
+
+    distribution: Distribution
+    scale: int
+    total_variation: float
+    largest: int
+
+    def __post_init__(self) -> None:
+        if self.distribution not in ("gaussian", "laplace"):
+            raise ValueError(f"the noise is gaussian or laplace, not {self.distribution}")
+        if self.scale < 1 or self.largest < 1 or not 0 <= self.total_variation < 1:
+            raise ValueError("noise has a positive scale and a largest sample, and a total variation below 1")
+
+    def sample(self, backend: Backend, count: int) -> NoiseShare:
+        """Share ``count`` fresh integers y - 1/2, shape (count,).
+
+        Every party calls it with the same count. It takes the correlated randomness of `schedule` and, for every 2^15
+        samples begun, 22 rounds (Gaussian) or 15 (Laplace).
+
+        Raises:
+            ValueError: the count is not positive.
+
+        Reveals:
+            Nothing.
+        """
+        circuit = _circuit(self.distribution, self.scale)
+        chunks = _chunks(count)
+        values = np.empty(count, dtype=np.int64)
+        start = 0
+        for words in chunks:
+            piece = circuit(backend, words)[: count - start]
+            values[start : start + piece.size] = piece
+            start += piece.size
+        return NoiseShare(values)
+
+    def schedule(self, count: int) -> tuple[CorrelationRequest, ...]:
+        """List the correlated randomness that ``sample(backend, count)`` consumes, in order.
+
+        Raises:
+            ValueError: the count is not positive.
+        """
+        unit = _unit_schedule(self.distribution, self.scale)
+        return tuple(
+            CorrelationRequest(request.kind, request.words * words) for words in _chunks(count) for request in unit
+        )
+
+
+def universal_noise(distribution: Distribution, mode: Mode) -> UniversalNoise:
+    """Return the noise of a plan.
+
+    Args:
+        distribution: the mechanism's noise.
+        mode: ``"joint"``: all compute parties sample one copy that none of them knows, scale 2^20;
+            ``"per-party"``: each samples its own copy, alone, scale 2^32.
+    """
+    return _UNIVERSAL[distribution, mode]
+
+
+# `mpcdp.mpc.noise.law` proves the total variation; tests/mpc/test_noise_law.py computes both figures again.
+_UNIVERSAL: dict[tuple[Distribution, Mode], UniversalNoise] = {
+    ("gaussian", "joint"): UniversalNoise("gaussian", 2**20, total_variation=1.98e-19, largest=21_486_428),
+    ("gaussian", "per-party"): UniversalNoise("gaussian", 2**32, total_variation=3.07e-19, largest=88_008_481_628),
+    ("laplace", "joint"): UniversalNoise("laplace", 2**20, total_variation=3.70e-19, largest=2**26),
+    ("laplace", "per-party"): UniversalNoise("laplace", 2**32, total_variation=3.72e-19, largest=2**38),
+}
+
+
+@cache
+def _circuit(distribution: Distribution, scale: int) -> Callable[[Backend, int], RingVector]:
+    """Compute a sampler's tables, once per process; the result maps (backend, words) to 64 * words shared integers."""
+    if distribution == "laplace":
+        digits = geometric_digits(scale)
+        return lambda backend, words: sample_laplace(backend, digits, words)
+    levels = ladder(scale)
+    tables = gaussian_tables(levels)
+    return lambda backend, words: sample_gaussian(backend, levels, tables, words)
+
+
+def _chunks(count: int) -> list[int]:
+    """Split a number of samples into widths in words, all but the last of them `_CHUNK_WORDS`."""
+    if count < 1:
+        raise ValueError(f"the number of noise samples is positive, not {count}")
+    words = -(-count // 64)
+    return [min(_CHUNK_WORDS, words - start) for start in range(0, words, _CHUNK_WORDS)]
+
+
+@cache
+def _unit_schedule(distribution: Distribution, scale: int) -> tuple[CorrelationRequest, ...]:
+    """Trace a circuit one word wide; every operation of a circuit is as wide as the circuit."""
+    trace = _Trace()
+    _circuit(distribution, scale)(trace, 1)
+    return tuple(trace.requests)
+
+
+class _Trace:
+    """A backend that computes nothing and notes the correlated randomness it is asked for."""
+
+    rank = 0
+    party_count = 1
+
+    def __init__(self) -> None:
+        self.requests: list[CorrelationRequest] = []
+
+    def random_words(self, shape: tuple[int, ...]) -> Words:
+        return np.zeros(shape, dtype=np.int64)
+
+    def public(self, words: Words) -> Words:
+        return words
+
+    def and_words(self, x: Words, y: Words) -> Words:
+        self.requests.append(CorrelationRequest("and", x.size))
+        return x & y
+
+    def bits_to_arithmetic(self, bits: Words) -> RingVector:
+        self.requests.append(CorrelationRequest("bit", bits.size))
+        return np.zeros((bits.shape[0], 64 * bits.shape[1]), dtype=np.int64)
+
+    def reveal(self, vector: NoisedVector) -> RingVector:
+        raise NotImplementedError("a noise circuit reveals nothing")

@@ -1,0 +1,56 @@
+"""The circuits in the clear: for a party that samples its own noise alone, and as the oracle of the tests."""
+
+import numpy as np
+
+from mpcdp.mpc.backend import Mesh, Words
+from mpcdp.secret_sharing.randomness import KeyStream, random_key
+from mpcdp.secret_sharing.shares import NoisedVector, RingVector
+
+__all__ = ["PlaintextBackend"]
+
+
+class PlaintextBackend:
+    """A `Backend` without secrecy: rank 0 holds every value in plain, the other ranks hold zeros.
+
+    Use it where there is nothing to hide from oneself: one party alone (per-party noise), or a test. Among several
+    parties, rank 0 knows all noise, so nothing protects the owners from it.
+
+    Args:
+        rank: this party's index.
+        party_count: number of parties.
+        mesh: connection to the others; needed by `reveal` only, and only if there are others.
+        stream: where rank 0's random bits come from; by default a fresh key of the operating system.
+    """
+
+    def __init__(
+        self, *, rank: int = 0, party_count: int = 1, mesh: Mesh | None = None, stream: KeyStream | None = None
+    ) -> None:
+        if party_count > 1 and mesh is None:
+            raise ValueError(f"a party among {party_count} needs a mesh to reveal anything")
+        self.rank = rank
+        self.party_count = party_count
+        self._mesh = mesh
+        self._stream = stream if stream is not None else KeyStream(random_key())
+
+    def random_words(self, shape: tuple[int, ...]) -> Words:
+        if self.rank != 0:
+            return np.zeros(shape, dtype=np.int64)
+        return self._stream.words(int(np.prod(shape))).reshape(shape)
+
+    def public(self, words: Words) -> Words:
+        return words.copy() if self.rank == 0 else np.zeros_like(words)
+
+    def and_words(self, x: Words, y: Words) -> Words:
+        return x & y
+
+    def bits_to_arithmetic(self, bits: Words) -> RingVector:
+        octets = np.ascontiguousarray(bits, dtype="<i8").view(np.uint8)
+        return np.unpackbits(octets, axis=-1, bitorder="little").astype(np.int64)
+
+    def reveal(self, vector: NoisedVector) -> RingVector:
+        if self._mesh is None:
+            return vector.values.copy()
+        total = np.zeros(vector.dimension, dtype=np.int64)
+        for payload in self._mesh.exchange("reveal", np.ascontiguousarray(vector.values, dtype="<i8").tobytes()):
+            total += np.frombuffer(payload, dtype="<i8")
+        return total

@@ -1,0 +1,152 @@
+"""The plaintext backend against the contract of backends; and the contract against faulty backends."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from backend_contract import check_backend, contract_schedule
+from thread_parties import SharingBackendUnsafe, run_in_threads
+
+from mpcdp.mpc.backend import Backend, CorrelationRequest, Mesh, Words
+from mpcdp.mpc.plaintext_backend import PlaintextBackend
+from mpcdp.secret_sharing.randomness import KeyStream, derive_key, random_key
+from mpcdp.secret_sharing.shares import RingVector
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_alone() -> None:
+    backend: Backend = PlaintextBackend()
+    check_backend(backend)
+
+
+@pytest.mark.parametrize("party_count", [2, 3])
+def test_among_several_parties(party_count: int) -> None:
+    def party(mesh: Mesh) -> None:
+        check_backend(PlaintextBackend(rank=mesh.rank, party_count=mesh.size, mesh=mesh))
+
+    run_in_threads(party_count, party)
+
+
+@pytest.mark.parametrize("party_count", [2, 3, 5])
+def test_contract_holds_for_true_shares(party_count: int) -> None:
+    secret = random_key()
+    run_in_threads(party_count, lambda mesh: check_backend(SharingBackendUnsafe(mesh, secret)))
+
+
+def test_contract_schedule_is_deterministic() -> None:
+    schedule = contract_schedule()
+    assert schedule == contract_schedule()
+    assert {request.kind for request in schedule} == {"and", "bit"}
+    assert CorrelationRequest("and", 2 * 3 * 2 * 5) in schedule
+
+
+class _Or(PlaintextBackend):
+    def and_words(self, x: Words, y: Words) -> Words:
+        return x | y
+
+
+class _InPlace(PlaintextBackend):
+    def and_words(self, x: Words, y: Words) -> Words:
+        x &= y
+        return x
+
+
+class _BigEndianLanes(PlaintextBackend):
+    def bits_to_arithmetic(self, bits: Words) -> RingVector:
+        octets = np.ascontiguousarray(bits).view(np.uint8)
+        return np.unpackbits(octets, axis=-1, bitorder="big").astype(np.int64)
+
+
+class _SameWords(PlaintextBackend):
+    def random_words(self, shape: tuple[int, ...]) -> Words:
+        return KeyStream(bytes(32)).words(int(np.prod(shape))).reshape(shape)
+
+
+class _SameWordInEveryColumn(PlaintextBackend):
+    def random_words(self, shape: tuple[int, ...]) -> Words:
+        return np.repeat(super().random_words((*shape[:-1], 1)), shape[-1], axis=-1)
+
+
+class _BiasedWords(PlaintextBackend):
+    def random_words(self, shape: tuple[int, ...]) -> Words:
+        return super().random_words(shape) | super().random_words(shape)
+
+
+@pytest.mark.parametrize(
+    "faulty",
+    [_Or, _InPlace, _BigEndianLanes, _SameWords, _SameWordInEveryColumn, _BiasedWords],
+    ids=lambda c: c.__name__,
+)
+def test_contract_rejects(faulty: type[PlaintextBackend]) -> None:
+    with pytest.raises(AssertionError):
+        check_backend(faulty())
+
+
+def test_only_rank_zero_knows_anything() -> None:
+    def party(mesh: Mesh) -> tuple[Words, Words]:
+        backend = PlaintextBackend(rank=mesh.rank, party_count=mesh.size, mesh=mesh)
+        return backend.random_words((4, 4)), backend.public(np.full((4, 4), -1))
+
+    (random, public), *others = run_in_threads(3, party)
+    assert random.any()
+    assert (public == -1).all()
+    assert not any(words.any() for pair in others for words in pair)
+
+
+def test_random_words_come_from_the_stream() -> None:
+    key = derive_key(b"plaintext backend", salt=b"", purpose="test")
+    words = PlaintextBackend(stream=KeyStream(key)).random_words((3, 5))
+    assert np.array_equal(words, KeyStream(key).words(15).reshape(3, 5))
+
+
+def test_two_backends_do_not_share_their_random_words() -> None:
+    assert not np.array_equal(PlaintextBackend().random_words((4,)), PlaintextBackend().random_words((4,)))
+
+
+def test_several_parties_need_a_mesh() -> None:
+    with pytest.raises(ValueError, match="mesh"):
+        PlaintextBackend(rank=0, party_count=2)
+
+
+SNIPPET = """
+from mpcdp.mpc.backend import Backend
+from mpcdp.mpc.plaintext_backend import PlaintextBackend
+from mpcdp.secret_sharing.shares import NoisedVector, NoiseShare, SharedVector
+
+backend: Backend = PlaintextBackend()
+
+def noised(vector: NoisedVector) -> None:
+    backend.reveal(vector)
+
+def shared(vector: SharedVector) -> None:
+    backend.reveal(vector)  # refused
+
+def noise(vector: NoiseShare) -> None:
+    backend.reveal(vector)  # refused
+
+def twice(vector: NoisedVector, share: NoiseShare) -> None:
+    NoisedVector.add(vector, share)  # refused
+"""
+
+
+def test_type_checker_refuses_to_reveal_what_is_not_noised(tmp_path: Path) -> None:
+    snippet = tmp_path / "snippet.py"
+    snippet.write_text(SNIPPET.lstrip())
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--config-file",
+        str(ROOT / "pyproject.toml"),
+        "--cache-dir",
+        str(tmp_path),
+    ]
+    result = subprocess.run([*command, str(snippet)], cwd=ROOT, capture_output=True, text=True, check=False)
+    errors = [line for line in result.stdout.splitlines() if ": error:" in line]
+    lines = [int(line.split(":")[1]) for line in errors]
+    marked = [number for number, line in enumerate(SNIPPET.lstrip().splitlines(), 1) if "# refused" in line]
+    assert lines == marked, result.stdout + result.stderr
+    assert all('expected "NoisedVector"' in line for line in errors[:2])

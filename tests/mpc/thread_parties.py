@@ -1,0 +1,106 @@
+"""Run all parties of a joint computation as threads of the test, with or without secret shares."""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+
+from mpcdp.mpc.backend import Mesh, Words
+from mpcdp.secret_sharing.randomness import KeyStream, derive_key
+from mpcdp.secret_sharing.shares import NoisedVector, RingVector
+
+__all__ = ["SharingBackendUnsafe", "run_in_threads"]
+
+T = TypeVar("T")
+
+
+class _Meeting:
+    """Where the parties of one run put down and pick up their messages."""
+
+    def __init__(self, size: int) -> None:
+        self.barrier = threading.Barrier(size, timeout=20)
+        self.messages: list[tuple[str, bytes | memoryview]] = [("", b"")] * size
+
+
+class _ThreadMesh:
+    def __init__(self, rank: int, size: int, meeting: _Meeting) -> None:
+        self.rank = rank
+        self.size = size
+        self._meeting = meeting
+
+    def exchange(self, operation: str, payload: bytes | memoryview) -> Sequence[bytes | memoryview]:
+        self._meeting.messages[self.rank] = (operation, payload)
+        self._meeting.barrier.wait()
+        messages = list(self._meeting.messages)
+        self._meeting.barrier.wait()
+        assert {name for name, _ in messages} == {operation}
+        return [content for _, content in messages]
+
+
+def run_in_threads(party_count: int, job: Callable[[Mesh], T]) -> list[T]:
+    """Run ``job(mesh)`` as every party at once and return the results in rank order."""
+    meeting = _Meeting(party_count)
+
+    def party(rank: int) -> T:
+        try:
+            return job(_ThreadMesh(rank, party_count, meeting))
+        except BaseException:
+            meeting.barrier.abort()
+            raise
+
+    with ThreadPoolExecutor(party_count) as pool:
+        return list(pool.map(party, range(party_count)))
+
+
+class SharingBackendUnsafe:
+    """A backend that truly shares every bit, but computes each gate by opening its inputs: for tests of circuits.
+
+    A circuit that treats shares as if they were values gives wrong results here, and right ones in the clear.
+    """
+
+    def __init__(self, mesh: Mesh, secret: bytes) -> None:
+        self._mesh = mesh
+        self.rank = mesh.rank
+        self.party_count = mesh.size
+        self._own = KeyStream(derive_key(secret, salt=bytes([mesh.rank]), purpose="test-own"))
+        self._common = KeyStream(derive_key(secret, salt=b"", purpose="test-common"))
+
+    def random_words(self, shape: tuple[int, ...]) -> Words:
+        return self._own.words(int(np.prod(shape))).reshape(shape)
+
+    def public(self, words: Words) -> Words:
+        return words.copy() if self.rank == 0 else np.zeros_like(words)
+
+    def and_words(self, x: Words, y: Words) -> Words:
+        opened_x, opened_y = self._open("and", np.stack([x, y]))
+        share = opened_x & opened_y
+        masks = self._masks(x.shape)
+        for mask in masks:
+            share ^= mask
+        return masks[self.rank - 1] if self.rank else share
+
+    def bits_to_arithmetic(self, bits: Words) -> RingVector:
+        opened = self._open("bits", bits)
+        share: RingVector = ((opened[..., np.newaxis] >> np.arange(64)) & 1).reshape(len(bits), -1)
+        masks = self._masks(share.shape)
+        for mask in masks:
+            share -= mask
+        return masks[self.rank - 1] if self.rank else share
+
+    def reveal(self, vector: NoisedVector) -> RingVector:
+        total = np.zeros(vector.dimension, dtype=np.int64)
+        for payload in self._mesh.exchange("reveal", vector.values.tobytes()):
+            total += np.frombuffer(payload, dtype=np.int64)
+        return total
+
+    def _open(self, operation: str, words: Words) -> Words:
+        opened = np.zeros(words.size, dtype=np.int64)
+        for payload in self._mesh.exchange(operation, np.ascontiguousarray(words).tobytes()):
+            opened ^= np.frombuffer(payload, dtype=np.int64)
+        return opened.reshape(words.shape)
+
+    def _masks(self, shape: tuple[int, ...]) -> list[Words]:
+        """Draw the shares of all parties but rank 0."""
+        return [self._common.words(int(np.prod(shape))).reshape(shape) for _ in range(self.party_count - 1)]
