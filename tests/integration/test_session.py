@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from networks import TestNetwork, make_network, task_document, without_noise, write_table
 
 from mpcdp.learning.model import TrainedModel
 from mpcdp.local_network import LocalNetwork, ProcessResult
 from mpcdp.plan import make_plan
 from mpcdp.simulation import simulate
-from networks import TestNetwork, make_network, task_document, without_noise, write_table
 
 DEADLINE = 100.0
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from loopback_capture import LoopbackCapture, tls_records
+from networks import make_network, task_document
 
 from mpcdp.local_network import LocalNetwork
 from mpcdp.plan import make_plan
-from loopback_capture import LoopbackCapture, tls_records
-from networks import make_network, task_document
 
 
 def _read_all(server: socket.socket) -> None:
