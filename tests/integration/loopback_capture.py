@@ -71,13 +71,13 @@ class LoopbackCapture:
             )
 
     def streams(self, ports: Collection[int]) -> dict[Flow, bytes]:
-        """Return the bytes of each direction between two of the ports, in order.
+        """Return the bytes of each direction of the connections to the given server ports, in order.
 
         Raises:
             AssertionError: a packet is missing from the capture.
         """
         return {
-            flow: _join(segments) for flow, segments in self._segments.items() if flow[0] in ports and flow[1] in ports
+            flow: _join(segments) for flow, segments in self._segments.items() if flow[0] in ports or flow[1] in ports
         }
 
 

@@ -134,7 +134,9 @@ def test_a_task_runs_once(tmp_path: Path) -> None:
     assert made.model_path("coordinator").read_bytes() == model
 
 
-@pytest.mark.parametrize("missing", ["party-2", pytest.param("dealer", marks=pytest.mark.slow), "owner-2"])
+@pytest.mark.parametrize(
+    "missing", ["party-2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dealer", "owner-2"))]
+)
 def test_a_process_missing_at_the_start_is_named(tmp_path: Path, missing: str) -> None:
     made = make_network(tmp_path, task_document([10, 10], parties=2, start_seconds=5.0))
     with made.processes() as network:
