@@ -82,6 +82,7 @@ class Owner:
         self._secret = random_key()
         self._keys = tuple(random_key() for _ in self._parties[:-1])
         self._round = 0
+        self._first = np.zeros(0)
 
     def run(self) -> TrainedModel:
         """Attend the task's session until its end.
@@ -95,6 +96,9 @@ class Owner:
             PeerError: another process failed.
         """
         self._ledger.check(self._task.digest, task_name=self._task.name, cost=self._plan.cost)
+        # The first model is public. Training on it now keeps a table that trains slowly from missing a deadline later:
+        # once an owner has joined, nothing it does or fails to do may depend on a record.
+        self._first = self._method.contribution(self._dataset, self._method.initial_model())
         attendance = Attendance(self._task.digest, self._name, self._dataset.record_count)
         _log.info("joining", coordinator=self._task.coordinator.name)
         for event in self._network.coordinator(self._task.coordinator.name).attend(self._name, attendance):
@@ -134,8 +138,12 @@ class Owner:
             raise ProtocolError(
                 f"{self._task.coordinator.name} sent {event.model.size} coordinates, not {self._plan.dimension}"
             )
+        if self._round == 0 and not np.array_equal(event.model, self._method.initial_model()):
+            raise ProtocolError(f"{self._task.coordinator.name} starts from another model than the method's first one")
+        later = self._round > 0
         self._round += 1
-        upload = self._share(event.ref, event.round_index, self._method.contribution(self._dataset, event.model))
+        contribution = self._method.contribution(self._dataset, event.model) if later else self._first
+        upload = self._share(event.ref, event.round_index, contribution)
         self._network.compute_party(self._parties[-1]).upload(self._name, upload)
         _log.info("uploaded", round=event.round_index)
 
@@ -151,6 +159,14 @@ class Owner:
         )
 
     def _finish(self, event: Finished) -> TrainedModel:
+        known = {owner.name for owner in self._task.owners}
+        complete = self._round == len(event.owners) == self._plan.rounds
+        if not complete or not all(owners and set(owners) <= known for owners in event.owners):
+            raise ProtocolError(
+                f"{self._task.coordinator.name} ends the session before all of its rounds were released"
+            )
+        if event.model.shape != (self._plan.dimension,) or not np.isfinite(event.model).all():
+            raise ProtocolError(f"{self._task.coordinator.name} sent a model that does not fit the task")
         for round_index, owners in enumerate(event.owners):
             self._ledger.record_release(event.ref.session, round_index, owners)
         model = trained_model(self._task, self._plan, event)

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -72,6 +73,9 @@ def run_process(config_type: type[_Config], start: Callable[[Process[_Config]], 
     arguments = parser.parse_args()
     _log_as_json()
     _end_on_signals()
+    # Strangers who only connect cost file descriptors: leave them as many as the administrator allows.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         process = _prepare(config_type, arguments.config)
         structlog.contextvars.bind_contextvars(process=process.config.name, task=process.task.digest.hex()[:16])

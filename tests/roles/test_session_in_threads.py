@@ -1,7 +1,10 @@
 """The protocol between the roles, message by message."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from session_world import SessionWorld, make_dataset, make_task
 from mpcdp.errors import BudgetError, MpcdpError, PeerError, PeerTimeout, ProtocolError, SessionAborted
 from mpcdp.mpc.aggregation import RoundAgreement
 from mpcdp.mpc.noise_bank import NoiseBank
+from mpcdp.plan import Plan
 from mpcdp.privacy.ledger import Ledger
 from mpcdp.roles import compute_party
 from mpcdp.roles.compute_party import ComputeParty
@@ -222,6 +226,61 @@ def test_bad_requests_are_refused_and_change_nothing(
     assert not world.errors
     deviation = np.asarray(world.models["coordinator"].coefficients) - simulate(task, world.datasets, noise=False)
     assert np.abs(deviation).max() < 8 * world.plan.noise_deviation / 55
+
+
+def test_a_round_is_bound_on_disk_at_every_party_before_anything_is_opened(tmp_path: Path, task: Task) -> None:
+    world = _world(tmp_path, task)
+    bound = []
+
+    def look(parcel: Parcel) -> bytes:
+        if b"reveal" in parcel.message:
+            for party in ("party-1", "party-2", "party-3"):
+                with closing(sqlite3.connect(tmp_path / party / "party.db")) as database:
+                    rows = database.execute("SELECT round_index, agreement FROM round").fetchall()
+                bound.append((len(rows), rows[0][0] if rows else None))
+        return parcel.message
+
+    world.fault = look
+    world.run()
+    assert not world.errors
+    assert set(bound) == {(1, 0)}
+
+
+def test_parties_with_different_plans_refuse_each_other(
+    tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another version of the software could scale its noise differently: found before any owner is charged."""
+    init = ComputeParty.__init__
+
+    def with_another_plan(party: ComputeParty, name: str, task: Task, plan: Plan, *rest: Any) -> None:
+        if name == "party-2":
+            plan = replace(plan, encoding=replace(plan.encoding, scale=plan.encoding.scale * 2))
+        init(party, name, task, plan, *rest)
+
+    monkeypatch.setattr(ComputeParty, "__init__", with_another_plan)
+    world = _world(tmp_path, task)
+    world.run()
+    assert not world.models
+    assert "disagrees on the plan" in str(world.errors["coordinator"])
+    with Ledger(tmp_path / "owner-1" / "ledger.db") as ledger:
+        assert ledger.entries() == ()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"session": bytes(32)}, {"round_index": 1}, {"model_digest": bytes(32)}, {"plan_digest": bytes(32)}],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_collector_that_proposes_something_else_is_refused(
+    tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    collect = ComputeParty._collect
+    monkeypatch.setattr(ComputeParty, "_collect", lambda *arguments: replace(collect(*arguments), **change))
+    world = _world(tmp_path, task)
+    world.run()
+    assert not world.models
+    assert "party-3 proposes another" in str(world.errors["party-1"])
+    assert not any(b"reveal" in parcel.message for parcel in world.parcels)
 
 
 def test_a_collector_that_invents_owners_is_refused_by_every_party(

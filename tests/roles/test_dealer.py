@@ -1,0 +1,103 @@
+"""A batch is dealt once, from fresh secrets, and only for what the plan needs."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from session_world import make_task
+
+from mpcdp.errors import ProtocolError
+from mpcdp.mpc.dealing import schedule_digest
+from mpcdp.plan import make_plan
+from mpcdp.roles.compute_party import ComputeParty
+from mpcdp.roles.dealer import Dealer
+from mpcdp.task import Task
+from mpcdp.transport.messages import DealRequest, SessionRef
+
+PARTIES = ("party-1", "party-2")
+
+
+@pytest.fixture(name="task", scope="module")
+def _task() -> Task:
+    per_party = make_task({"owner-1": 20, "owner-2": 35}, parties=2, features=3, seconds=2.0)
+    document = per_party.model_dump(mode="json", by_alias=True)
+    document["privacy"]["noise"] = "joint"
+    document["dealer"] = {"name": "dealer"}
+    return Task.model_validate(document)
+
+
+def _dealer(task: Task) -> Dealer:
+    network: Any = None
+    return Dealer(task, make_plan(task), network)
+
+
+def _request(task: Task, party: str) -> DealRequest:
+    plan = make_plan(task)
+    return DealRequest(
+        ref=SessionRef(task_digest=task.digest, session=b"s" * 32),
+        party=party,
+        nonce=party.encode().ljust(32, b"."),
+        batch="noise",
+        schedule_digest=schedule_digest(plan.noise.schedule(plan.dimension * plan.rounds)),
+    )
+
+
+def _deal(dealer: Dealer, task: Task) -> list[tuple[bytes, bytes]]:
+    """Let both parties ask at once, and return each one's seed and corrections."""
+    dealer.open_session("coordinator", _request(task, "party-1").ref)
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(lambda party: dealer.deal(party, _request(task, party)), PARTIES))
+    return [(seed, b"".join(corrections)) for seed, corrections in answers]
+
+
+def test_every_batch_has_fresh_seeds_even_for_the_same_nonces(task: Task) -> None:
+    """A dealer and parties that are all restored from the same snapshot still share nothing with the past."""
+    batches = [_deal(_dealer(task), task) for _ in range(3)]
+    seeds = [seed for batch in batches for seed, _ in batch]
+    assert len(set(seeds)) == 6
+    corrections = [batch[0][1] for batch in batches]
+    assert len(set(corrections)) == 3
+    assert all(batch[1][1] == b"" for batch in batches)  # only rank 0 is sent any
+
+
+def test_a_party_is_dealt_once(task: Task) -> None:
+    dealer = _dealer(task)
+    _deal(dealer, task)
+    with pytest.raises(ProtocolError, match="dealt once"):
+        dealer.deal("party-1", _request(task, "party-1"))
+
+
+def test_what_the_plan_does_not_need_is_refused(task: Task) -> None:
+    dealer, good = _dealer(task), _request(task, "party-1")
+    with pytest.raises(ProtocolError, match="does not take part"):
+        dealer.deal("party-1", good)
+    dealer.open_session("coordinator", good.ref)
+    for bad, words in (
+        (replace(good, batch="more"), "no batch"),
+        (replace(good, schedule_digest=bytes(32)), "does not fit"),
+        (replace(good, ref=replace(good.ref, session=bytes(32))), "does not take part"),
+        (replace(good, ref=replace(good.ref, task_digest=bytes(32))), "task"),
+    ):
+        with pytest.raises(ProtocolError, match=words):
+            dealer.deal("party-1", bad)
+
+
+def test_a_party_asks_with_a_fresh_nonce(task: Task) -> None:
+    asked: list[DealRequest] = []
+
+    class Network:
+        def dealer(self, name: str) -> "Network":
+            return self
+
+        def deal(self, caller: str, request: DealRequest) -> tuple[bytes, Any]:
+            asked.append(request)
+            return bytes(32), iter(())
+
+    network: Any = Network()
+    other: Any = None
+    for _ in range(2):
+        party = ComputeParty("party-1", task, make_plan(task), network, other, other)
+        party._ask_dealer(_request(task, "party-1").ref, "dealer")
+    assert asked[0].nonce != asked[1].nonce
+    assert asked[0].schedule_digest == _request(task, "party-1").schedule_digest
