@@ -97,7 +97,8 @@ class TrainedModel(BaseModel):
         Args:
             features: shape (n, d), as `mpcdp.data.table.read_features` makes them.
         """
-        return features @ np.asarray(self.coefficients)
+        values: NDArray[np.float64] = features @ np.asarray(self.coefficients)
+        return values
 
     def predict(self, features: NDArray[np.float64]) -> list[str]:
         """Return the predicted class of each row."""

@@ -1,0 +1,35 @@
+"""The ``mpcdp`` command."""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from mpcdp.errors import MpcdpError
+
+__all__ = ["main"]
+
+
+def _application() -> typer.Typer:
+    from mpcdp.cli import demo, network, plan, predict
+
+    app = typer.Typer(
+        help="Train one model across organisations that may not pool their records.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.add_typer(network.app, name="network", help="Certificates and configs of a network.")
+    app.command("plan")(plan.plan)
+    app.command("predict")(predict.predict)
+    app.command("demo")(demo.demo)
+    return app
+
+
+def main() -> None:
+    """Run the command line; a known error ends it with one sentence on standard error and its exit code."""
+    try:
+        _application()()
+    except MpcdpError as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)

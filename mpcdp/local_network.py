@@ -1,0 +1,232 @@
+"""A whole network on one machine: real processes on loopback, started and ended together."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import tomli_w
+
+from mpcdp.errors import ConfigError
+from mpcdp.task import load_task
+from mpcdp.transport.channel import Member, Role
+from mpcdp.transport.tls import Authority, write_private
+
+__all__ = ["LocalNetwork", "ProcessResult", "create_network"]
+
+_ROLES: tuple[Role, ...] = ("coordinator", "dealer", "compute", "owner")
+_STOP_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class ProcessResult:
+    """How a process ended.
+
+    Args:
+        name: of the process in the task.
+        role: what it did.
+        exit_code: 0 for success, see `mpcdp.errors`; negative for a signal.
+        log: its structured log, one JSON object per line.
+        report: its ``report.json``, empty if it wrote none.
+    """
+
+    name: str
+    role: Role
+    exit_code: int
+    log: Path
+    report: Mapping[str, Any]
+
+    def problem(self) -> str:
+        """Return the last error in the log, in words."""
+        problem = f"{self.name} ended with exit code {self.exit_code}: see {self.log}"
+        for entry in _log_entries(self.log):
+            if entry.get("level") == "error":
+                problem = str(entry.get("problem", entry.get("event")))
+        return problem
+
+
+class LocalNetwork:
+    """The processes of a folder made by `mpcdp network new`.
+
+    A context manager: whatever happens, no process is left running at its end.
+
+    Args:
+        directory: the network's folder.
+        command: makes the command line of a process from its role and config; the default runs ``parties``.
+
+    Raises:
+        ConfigError: the folder holds no network.
+    """
+
+    def __init__(self, directory: Path, *, command: Callable[[Role, Path], list[str]] | None = None) -> None:
+        self._command = command or _party_command
+        self._configs = {
+            config.parent.name: (role, config) for role in _ROLES for config in sorted(directory.glob(f"*/{role}.toml"))
+        }
+        if not self._configs:
+            raise ConfigError(f"{directory} holds no network: make one with `mpcdp network new {directory}`")
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All processes, servers first."""
+        return tuple(self._configs)
+
+    def start(self, *names: str) -> None:
+        """Start processes by name, all by default."""
+        for name in names or self.names:
+            role, config = self._configs[name]
+            with self.log(name).open("ab") as log:
+                self._processes[name] = subprocess.Popen(  # noqa: S603 (our own command)
+                    self._command(role, config), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                )
+
+    def process(self, name: str) -> "subprocess.Popen[bytes]":
+        """Return a started process."""
+        return self._processes[name]
+
+    def log(self, name: str) -> Path:
+        """Return where a process writes its log."""
+        return self._configs[name][1].parent / "log.jsonl"
+
+    def events(self, name: str) -> Iterator[Mapping[str, Any]]:
+        """Read what a process has logged so far."""
+        return _log_entries(self.log(name))
+
+    def wait(self, seconds: float, *, progress: Callable[[], None] | None = None) -> tuple[ProcessResult, ...]:
+        """Wait for all started processes, then stop those still running.
+
+        Args:
+            seconds: how long to wait at most.
+            progress: called several times a second.
+        """
+        end = time.monotonic() + seconds
+        while any(process.poll() is None for process in self._processes.values()) and time.monotonic() < end:
+            if progress is not None:
+                progress()
+            time.sleep(0.05)
+        self.stop()
+        return tuple(self._result(name) for name in self._processes)
+
+    def stop(self) -> None:
+        """End every process that still runs: first asked, then killed."""
+        for process in self._processes.values():
+            if process.poll() is None:
+                process.terminate()
+        for process in self._processes.values():
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _result(self, name: str) -> ProcessResult:
+        role, config = self._configs[name]
+        report = config.parent / "state" / "report.json"
+        return ProcessResult(
+            name=name,
+            role=role,
+            exit_code=self._processes[name].returncode,
+            log=self.log(name),
+            report=json.loads(report.read_text(encoding="utf-8")) if report.exists() else {},
+        )
+
+
+def create_network(directory: Path, task_path: Path, *, tables: Mapping[str, Path] | None = None) -> None:
+    """Make everything a task needs to run on this machine: an authority, certificates, and a config per process.
+
+    Args:
+        directory: new or empty folder; it gets ``task.toml``, ``authority/`` and one folder per process.
+        task_path: the task.
+        tables: each owner's table; by default ``table.csv`` in the owner's folder, to be put there.
+
+    Raises:
+        TaskError: the task is malformed.
+        ConfigError: the folder is not empty or cannot be written.
+    """
+    task = load_task(task_path)
+    try:
+        if directory.exists() and any(directory.iterdir()):
+            raise ConfigError(f"{directory} is not empty: name a new folder, so that no key or ledger is overwritten")
+        directory.mkdir(parents=True, exist_ok=True)
+        # Keys and certificates belong to this machine alone.
+        (directory / ".gitignore").write_text("*\n", encoding="utf-8")
+        shutil.copyfile(task_path, directory / "task.toml")
+        authority = Authority(f"mpcdp local network: {task.name}")
+        (directory / "authority").mkdir(mode=0o700)
+        (directory / "authority" / "authority.crt").write_bytes(authority.certificate)
+        write_private(directory / "authority" / "authority.key", authority.key)
+        members = task.members()
+        servers = [member.name for member in members if member.role != "owner"]
+        addresses = {name: f"127.0.0.1:{port}" for name, port in zip(servers, _free_ports(len(servers)), strict=True)}
+        for member in members:
+            table = (tables or {}).get(member.name, Path("table.csv"))
+            _create_process(directory / member.name, member, authority, addresses, table=table)
+    except OSError as error:
+        raise ConfigError(f"{directory}: {error.strerror}; name a folder that can be written") from error
+
+
+def _create_process(
+    folder: Path, member: Member, authority: Authority, addresses: Mapping[str, str], *, table: Path
+) -> None:
+    folder.mkdir(mode=0o700)
+    certificate, key = authority.issue(member.certificate)
+    (folder / "authority.crt").write_bytes(authority.certificate)
+    (folder / f"{member.name}.crt").write_bytes(certificate)
+    write_private(folder / f"{member.name}.key", key)
+    config: dict[str, Any] = {
+        "role": member.role,
+        "name": member.name,
+        "task": "../task.toml",
+        "state": "state",
+        "tls": {
+            "authority": "authority.crt",
+            "certificate": f"{member.name}.crt",
+            "key": f"{member.name}.key",
+        },
+        "peers": {name: address for name, address in addresses.items() if name != member.name},
+    }
+    if member.role == "owner":
+        config["table"] = str(table.absolute()) if table.exists() else str(table)
+    else:
+        config["listen"] = addresses[member.name]
+    (folder / f"{member.role}.toml").write_bytes(tomli_w.dumps(config).encode())
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ask the system for ports that nobody uses now; held open together, so that they differ."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(opened.getsockname()[1]) for opened in sockets]
+
+
+def _party_command(role: Role, config: Path) -> list[str]:
+    return [sys.executable, "-m", f"parties.{role}", "--config", str(config)]
+
+
+def _log_entries(path: Path) -> Iterator[Mapping[str, Any]]:
+    if not path.exists():
+        return
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue  # a line that a library wrote, or one that is not finished yet
+        if isinstance(entry, dict):
+            yield entry

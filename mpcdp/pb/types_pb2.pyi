@@ -1,0 +1,25 @@
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Optional as _Optional
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class SessionRef(_message.Message):
+    __slots__ = ("task_digest", "session")
+    TASK_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    task_digest: bytes
+    session: bytes
+    def __init__(self, task_digest: _Optional[bytes] = ..., session: _Optional[bytes] = ...) -> None: ...
+
+class Greeting(_message.Message):
+    __slots__ = ("protocol", "name")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    name: str
+    def __init__(self, protocol: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
+
+class Done(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

@@ -1,0 +1,78 @@
+"""A plan in words."""
+
+from decimal import ROUND_CEILING, Context
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mpcdp.plan.plan import Plan
+
+__all__ = ["description", "statement", "warnings"]
+
+
+def statement(plan: "Plan") -> str:
+    """State what is guaranteed, against whom, and on which assumptions; it accompanies every released model."""
+    releases = "The one release" if plan.rounds == 1 else f"The {plan.rounds} releases"
+    verb = "is" if plan.rounds == 1 else "are together"
+    parties = f"any {plan.party_count - 1} of the {plan.party_count} compute parties"
+    lines = [
+        f"{releases} of task {plan.task_name!r} {verb} (epsilon, delta)-differentially private with epsilon = "
+        f"{_rounded_up(plan.cost.epsilon)} and delta = {_rounded_up(plan.cost.delta)}.",
+        f"Neighbouring data: {plan.sensitivity.relation.value}. This protects records, not persons: somebody with "
+        "several records has less protection.",
+        f"It holds against everybody who sees the released model, against the coordinator, and against {parties} and "
+        "any other owners who pool all they saw.",
+        "It assumes that all processes follow the protocol (semi-honest: curious, but not cheating) and that at least "
+        "one compute party tells nobody what it saw.",
+    ]
+    if plan.noise_mode == "joint":
+        lines.append("It assumes that the dealer colludes with nobody: no compute party knows any part of the noise.")
+    else:
+        lines.append("It rests on the noise of one compute party alone; there is no dealer to trust.")
+    lines.append(
+        "Public, and not protected: the schema, every owner's record count, who took part and when. Every further "
+        "session on the same records, a trial of other settings too, costs its own epsilon and delta."
+    )
+    return "\n".join(lines)
+
+
+def warnings(plan: "Plan") -> tuple[str, ...]:
+    """List what a task may ask for but had better not."""
+    records = sum(plan.record_counts)
+    if plan.asked.delta * records <= 1:
+        return ()
+    return (
+        f"delta = {plan.asked.delta:g} is more than one over the {records} records: publishing some record outright "
+        f"could meet it; ask for at most {1 / records**1.1:.1g}",
+    )
+
+
+def description(plan: "Plan") -> str:
+    """Describe a plan on one screen."""
+    integer = plan.integer_sensitivity
+    copies = "1 copy, unknown to all" if plan.noise_copies == 1 else f"{plan.noise_copies} copies, one per party"
+    terms = plan.delta_terms
+    rows = [
+        ("task", f"{plan.task_name}, digest {plan.task_digest.hex()[:16]}"),
+        ("owners", f"{len(plan.record_counts)} with {sum(plan.record_counts)} records, at least {plan.minimum_owners}"),
+        ("model", f"{plan.dimension} coordinates, {plan.rounds} release(s)"),
+        ("sensitivity", f"{plan.sensitivity.bound:.6g} (L2, sum of contributions); {plan.sensitivity.relation.value}"),
+        ("noise", f"discrete {plan.distribution.capitalize()}, scale {plan.noise_scale:.6g} per copy; {copies}"),
+        ("", f"standard deviation {plan.noise_deviation:.6g} on the sum, {_on_mean(plan):.3g} on the mean"),
+        ("encoding", f"{plan.encoding.scale:.8g} ring units per unit; noise scale {plan.noise.scale} ring units"),
+        ("", f"sensitivity {integer.bound:.6g} ({integer.norm.value}), headroom {plan.headroom_bits:.1f} bits"),
+        ("cost", f"epsilon = {plan.cost.epsilon:.6g}, delta = {plan.cost.delta:.6g} (asked: {plan.asked.delta:.6g})"),
+        ("", f"delta = {terms.mechanism:.3g} mechanism + {terms.circuit:.3g} circuit"),
+        ("", f"        + {terms.discretisation:.3g} discretisation"),
+    ]
+    lines = [f"{label:<12} {text}" for label, text in rows]
+    lines += [f"warning      {warning}" for warning in plan.warnings()]
+    return "\n".join([*lines, "", plan.statement()])
+
+
+def _rounded_up(value: float) -> str:
+    """Write a cost with four digits, never as less than it is."""
+    return f"{float(Context(prec=4, rounding=ROUND_CEILING).create_decimal_from_float(value)):g}"
+
+
+def _on_mean(plan: "Plan") -> float:
+    return plan.noise_deviation / sum(plan.record_counts)

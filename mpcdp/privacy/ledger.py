@@ -1,0 +1,285 @@
+"""An owner's book of what its records have paid: an append-only, hash-chained SQLite file.
+
+A session is charged for all its releases before the first share leaves the owner. An entry is on disk (fsync) before
+the call that wrote it returns, so no crash makes the owner forget a charge. Each row's hash covers its number, its
+content and the hash of the row before (`mpcdp.privacy.ledger_rows`), and a second table holds the number and hash of
+the last row: edits, deletions and moved rows are detected. What no chain can detect is somebody who replaces the whole
+file, by an older copy for example: never restore a ledger from a back-up.
+"""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mpcdp.errors import BudgetError
+from mpcdp.privacy.budget import PrivacyBudget
+from mpcdp.privacy.ledger_rows import (
+    GENESIS,
+    Charge,
+    ReleaseRecord,
+    chain_hash,
+    charge_text,
+    parse_row,
+    release_text,
+)
+
+__all__ = ["Charge", "Ledger", "ReleaseRecord"]
+
+_BUSY_SECONDS = 20.0
+_FORMAT = 1
+_TABLES = (
+    "CREATE TABLE entries (number INTEGER PRIMARY KEY, content TEXT NOT NULL, hash BLOB NOT NULL)",
+    "CREATE TABLE head (row INTEGER PRIMARY KEY CHECK (row = 0), number INTEGER NOT NULL, hash BLOB NOT NULL)",
+    "CREATE TRIGGER no_update BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END",
+    "CREATE TRIGGER no_delete BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END",
+)
+
+
+class Ledger:
+    """One owner's ledger; several processes may have it open. Use it as a context manager.
+
+    Args:
+        path: the file; made, with its folder, for its user alone, when it does not exist.
+        limit: what all charges together may cost; None for no limit.
+
+    Raises:
+        BudgetError: the file cannot be opened or is no ledger.
+
+    Guarantees:
+        An entry is on disk before the method that wrote it returns. A task is charged once, whatever happens. Totals
+        are by basic composition: epsilons and deltas are added up.
+    """
+
+    def __init__(self, path: Path, *, limit: PrivacyBudget | None = None) -> None:
+        self._path = path
+        self._limit = limit
+        self._entries: list[Charge | ReleaseRecord] = []
+        self._last_hash = GENESIS
+        try:
+            _make_private_file(path)
+            self._connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+        except (OSError, sqlite3.Error) as error:
+            raise BudgetError(f"ledger {path}: cannot be opened ({error}); name a file in a writable folder") from error
+        try:
+            self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def check(self, task_digest: bytes, task_name: str, cost: PrivacyBudget) -> None:
+        """Refuse what `charge` would refuse a new session, without writing anything.
+
+        Raises:
+            BudgetError: the task was charged before, the limit would be exceeded, or the ledger is damaged.
+        """
+        with self._transaction("DEFERRED"):
+            self._check(self._read_all(), task_digest, task_name, cost)
+
+    def charge(self, task_digest: bytes, session: bytes, task_name: str, cost: PrivacyBudget, *, releases: int) -> None:
+        """Book the cost of a whole session; durable before it returns.
+
+        Charging the same session of the same task again changes nothing and succeeds: a retry never costs twice.
+
+        Args:
+            task_digest: 32 bytes.
+            session: session id, 32 bytes.
+            task_name: for the reader of the ledger.
+            cost: of all releases together.
+            releases: number of releases, at least 1.
+
+        Raises:
+            BudgetError: the task was charged for another session, the session for another task or cost, the limit
+                would be exceeded, or the ledger is damaged. Nothing was written.
+            ValueError: there is no release to charge for.
+        """
+        if releases < 1:
+            raise ValueError(f"a charge covers at least one release, not {releases}")
+        with self._transaction("IMMEDIATE"):
+            earlier = _find_charge(self._read_all(), session)
+            if earlier is None:
+                self._check(self._entries, task_digest, task_name, cost)
+                self._append(charge_text(task_digest, session, task_name, cost, releases=releases))
+            elif (earlier.task_digest, earlier.cost, earlier.releases) != (task_digest, cost, releases):
+                raise BudgetError(
+                    f"ledger {self._path}: row {earlier.number} charged this session for something else (task "
+                    f"{earlier.task_name!r}, {earlier.cost}, {earlier.releases} releases); start a new session"
+                )
+
+    def record_release(self, session: bytes, round_index: int, owners: Sequence[str]) -> None:
+        """Note that a release of a charged session happened; durable before it returns. Noting it again is harmless.
+
+        Args:
+            session: session id, 32 bytes.
+            round_index: from 0.
+            owners: names of the owners whose contributions are in the release.
+
+        Raises:
+            BudgetError: the session was not charged, or not for that round, or the round was released to other owners.
+        """
+        with self._transaction("IMMEDIATE"):
+            entries = self._read_new()
+            charge = _find_charge(entries, session)
+            if charge is None or not 0 <= round_index < charge.releases:
+                raise self._unexpected(session, round_index, "but never charged")
+            earlier = _find_release(entries, session, round_index)
+            if earlier is None:
+                self._append(release_text(session, round_index, tuple(owners)))
+            elif earlier.owners != tuple(owners):
+                raise self._unexpected(session, round_index, "twice, from different owners")
+
+    def entries(self) -> tuple[Charge | ReleaseRecord, ...]:
+        """Verify all entries and return them, oldest first.
+
+        Raises:
+            BudgetError: the ledger is damaged.
+        """
+        with self._transaction("DEFERRED"):
+            return tuple(self._read_all())
+
+    def total(self) -> PrivacyBudget:
+        """Add up all charges by basic composition.
+
+        Raises:
+            BudgetError: the ledger is damaged.
+        """
+        return PrivacyBudget.sum(entry.cost for entry in self.entries() if isinstance(entry, Charge))
+
+    def verify(self) -> None:
+        """Check every row against the chain.
+
+        Raises:
+            BudgetError: a row was edited, deleted or moved; the message names the first one.
+        """
+        self.entries()
+
+    # -- inside a transaction --------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _transaction(self, kind: str) -> Iterator[None]:
+        """Run a block in one SQLite transaction; IMMEDIATE keeps all other writers out from its start."""
+        try:
+            self._connection.execute(f"BEGIN {kind}")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:  # SQLite ends it itself when the disk is full, for example
+                    self._connection.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise BudgetError(
+                f"ledger {self._path}: {error}; end other processes that use it, and name the right file"
+            ) from error
+
+    def _prepare(self) -> None:
+        try:
+            # EXTRA is FULL and an fsync of the folder, without which a power cut could bring a rolled-back state back.
+            self._connection.execute("PRAGMA synchronous = EXTRA")
+        except sqlite3.Error as error:
+            raise BudgetError(f"ledger {self._path}: {error}; name another file") from error
+        with self._transaction("IMMEDIATE"):
+            self._make_tables()
+
+    def _make_tables(self) -> None:
+        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0 and not self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            for statement in _TABLES:
+                self._connection.execute(statement)
+            self._connection.execute("INSERT INTO head VALUES (0, 0, ?)", (GENESIS,))
+            self._connection.execute(f"PRAGMA user_version = {_FORMAT}")
+        elif version != _FORMAT:
+            raise BudgetError(f"ledger {self._path}: this is no ledger of format {_FORMAT}; name another file")
+
+    def _append(self, text: str) -> None:
+        number, previous = self._connection.execute("SELECT number, hash FROM head").fetchone()
+        row_hash = chain_hash(previous, number + 1, text)
+        self._connection.execute("INSERT INTO entries VALUES (?, ?, ?)", (number + 1, text, row_hash))
+        self._connection.execute("UPDATE head SET number = ?, hash = ?", (number + 1, row_hash))
+
+    def _check(
+        self, entries: Sequence[Charge | ReleaseRecord], task_digest: bytes, task_name: str, cost: PrivacyBudget
+    ) -> None:
+        """Raise BudgetError unless a new session of the task may be charged."""
+        charges = [entry for entry in entries if isinstance(entry, Charge)]
+        for charge in charges:
+            if charge.task_digest == task_digest:
+                raise BudgetError(
+                    f"ledger {self._path}: task {task_name!r} was charged at {charge.time} (row {charge.number}) and "
+                    "runs once only; for another run agree on a new task, with its own name and its own cost"
+                )
+        costs = [charge.cost for charge in charges]
+        if self._limit is not None and not PrivacyBudget.sum([*costs, cost]).fits(self._limit):
+            raise BudgetError(
+                f"ledger {self._path}: task {task_name!r} would exceed the limit: spent {PrivacyBudget.sum(costs)}, "
+                f"asked {cost}, limit {self._limit}; agree on a cheaper task, or raise the limit in [ledger] of this "
+                "owner's config"
+            )
+
+    def _read_all(self) -> Sequence[Charge | ReleaseRecord]:
+        """Read and verify every row."""
+        self._entries, self._last_hash = [], GENESIS
+        return self._read_new()
+
+    def _read_new(self) -> Sequence[Charge | ReleaseRecord]:
+        """Read and verify the rows that are new since the last reading; return all entries."""
+        query = "SELECT number, content, hash FROM entries WHERE number > ? OR number < 1 ORDER BY number"
+        for number, text, row_hash in self._connection.execute(query, (len(self._entries),)):
+            if number != len(self._entries) + 1:
+                raise self._damaged(len(self._entries) + 1, "is missing")
+            if not isinstance(text, str) or row_hash != chain_hash(self._last_hash, number, text):
+                raise self._damaged(number, "was edited or moved")
+            self._entries.append(parse_row(number, text))
+            self._last_hash = row_hash
+        head = self._connection.execute("SELECT number, hash FROM head").fetchone()
+        if head != (len(self._entries), self._last_hash):
+            raise self._damaged(len(self._entries) + 1, "is missing")
+        return self._entries
+
+    def _damaged(self, number: int, what: str) -> BudgetError:
+        return BudgetError(
+            f"ledger {self._path}: row {number} {what}; what was spent is uncertain, so nothing more is charged: find "
+            "out who changed the file"
+        )
+
+    def _unexpected(self, session: bytes, round_index: int, what: str) -> BudgetError:
+        return BudgetError(
+            f"ledger {self._path}: round {round_index} of session {session.hex()[:16]} was released {what}; take no "
+            "further part in this task and report it to the other owners"
+        )
+
+
+def _find_charge(entries: Sequence[Charge | ReleaseRecord], session: bytes) -> Charge | None:
+    return next((entry for entry in entries if isinstance(entry, Charge) and entry.session == session), None)
+
+
+def _find_release(entries: Sequence[Charge | ReleaseRecord], session: bytes, round_index: int) -> ReleaseRecord | None:
+    for entry in entries:
+        if isinstance(entry, ReleaseRecord) and (entry.session, entry.round_index) == (session, round_index):
+            return entry
+    return None
+
+
+def _make_private_file(path: Path) -> None:
+    """Make an empty file (and its folder) for its user alone, or take the access of others to an existing one away."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    path.chmod(0o600)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name, too, has to survive a crash
+    finally:
+        os.close(folder)

@@ -1,0 +1,107 @@
+"""What stands in a ledger's rows, and the hash chain that holds them together."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from mpcdp.privacy.budget import PrivacyBudget
+
+__all__ = ["GENESIS", "Charge", "ReleaseRecord", "chain_hash", "charge_text", "parse_row", "release_text"]
+
+GENESIS = bytes(32)
+"""What stands in for the hash of the row before row 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Charge:
+    """A session was paid for.
+
+    Args:
+        number: row, from 1.
+        time: UTC, ISO 8601.
+        task_digest: 32 bytes.
+        session: session id, 32 bytes.
+        task_name: the task's own name.
+        cost: of all releases together.
+        releases: how many releases that covers.
+    """
+
+    number: int
+    time: str
+    task_digest: bytes
+    session: bytes
+    task_name: str
+    cost: PrivacyBudget
+    releases: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseRecord:
+    """A release happened that an earlier charge covers.
+
+    Args:
+        number: row, from 1.
+        time: UTC, ISO 8601.
+        session: session id, 32 bytes.
+        round_index: from 0.
+        owners: names of the owners whose contributions are in the release.
+    """
+
+    number: int
+    time: str
+    session: bytes
+    round_index: int
+    owners: tuple[str, ...]
+
+
+def charge_text(task_digest: bytes, session: bytes, task_name: str, cost: PrivacyBudget, *, releases: int) -> str:
+    """Write a charge of now in canonical form."""
+    return _canonical(
+        kind="charge",
+        task=task_digest.hex(),
+        session=session.hex(),
+        task_name=task_name,
+        epsilon=cost.epsilon,
+        delta=cost.delta,
+        releases=releases,
+    )
+
+
+def release_text(session: bytes, round_index: int, owners: tuple[str, ...]) -> str:
+    """Write a release of now in canonical form."""
+    return _canonical(kind="release", session=session.hex(), round=round_index, owners=owners)
+
+
+def parse_row(number: int, text: str) -> Charge | ReleaseRecord:
+    """Read a row whose hash was found to be right."""
+    content = json.loads(text)
+    session = bytes.fromhex(content["session"])
+    if content["kind"] == "release":
+        return ReleaseRecord(
+            number=number,
+            time=content["time"],
+            session=session,
+            round_index=content["round"],
+            owners=tuple(content["owners"]),
+        )
+    return Charge(
+        number=number,
+        time=content["time"],
+        task_digest=bytes.fromhex(content["task"]),
+        session=session,
+        task_name=content["task_name"],
+        cost=PrivacyBudget(epsilon=content["epsilon"], delta=content["delta"]),
+        releases=content["releases"],
+    )
+
+
+def chain_hash(previous: bytes, number: int, text: str) -> bytes:
+    """Compute a row's hash: SHA-256("mpcdp/ledger/1" || 0 || previous row's hash || number as 8 bytes || text)."""
+    return hashlib.sha256(b"mpcdp/ledger/1\0" + previous + number.to_bytes(8, "big") + text.encode()).digest()
+
+
+def _canonical(**content: Any) -> str:
+    content["time"] = datetime.now(UTC).isoformat(timespec="seconds")
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)

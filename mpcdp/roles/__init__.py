@@ -1,0 +1,1 @@
+"""The four processes of a session: owner, compute party, dealer, coordinator."""

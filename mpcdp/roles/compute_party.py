@@ -1,0 +1,281 @@
+"""A compute party: adds shares up, adds its share of the noise, and reveals only the noised sum.
+
+It never knows which method runs: a round is "add these vectors, add noise number t, reveal".
+"""
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+
+import structlog
+
+from mpcdp.errors import MpcdpError, PeerTimeout, ProtocolError
+from mpcdp.mpc.aggregation import RoundAgreement, check_same, share_of_sum
+from mpcdp.mpc.backend import Backend, CorrelationSource, Mesh
+from mpcdp.mpc.dealing import ReceivedCorrelations, schedule_digest
+from mpcdp.mpc.noise_bank import NoiseBank, prepare_joint, prepare_per_party
+from mpcdp.plan import Plan
+from mpcdp.roles.journal import PartyJournal
+from mpcdp.roles.session import Deadline, SessionMonitor, waiting_seconds
+from mpcdp.secret_sharing.randomness import KEY_BYTES
+from mpcdp.secret_sharing.shares import NoisedVector, SharedVector
+from mpcdp.task import Task
+from mpcdp.transport.channel import Network
+from mpcdp.transport.messages import Aggregate, DealRequest, Enrolment, Release, SessionRef, Upload
+
+__all__ = ["ComputeParty", "Engine"]
+
+Engine = Callable[[Mesh, CorrelationSource | None], AbstractContextManager[Backend]]
+"""Starts a secure computation over a mesh, with the dealer's correlations if the noise is joint."""
+
+_log = structlog.get_logger("mpcdp.compute_party")
+
+
+class ComputeParty:
+    """Serve one session as a compute party (fits `mpcdp.transport.channel.ComputePartyService`).
+
+    Requests arrive on the network's threads and only check, store and wait; the secure computation runs on the thread
+    that calls `run`, because CrypTen's state is global to a process.
+
+    Args:
+        name: this party in the task.
+        task: what everybody agreed on.
+        plan: the task's plan.
+        network: this process's access to the others.
+        journal: what must not be forgotten.
+        engine: starts the secure computation.
+
+    Reveals:
+        To the coordinator and the other compute parties: the noised sum of each round of the plan, nothing else.
+    """
+
+    def __init__(
+        self, name: str, task: Task, plan: Plan, network: Network, journal: PartyJournal, engine: Engine
+    ) -> None:
+        self._name = name
+        self._task = task
+        self._plan = plan
+        self._network = network
+        self._journal = journal
+        self._engine = engine
+        self._parties = tuple(party.name for party in task.compute_parties)
+        self._rank = self._parties.index(name)
+        self._collects = self._rank == len(self._parties) - 1
+        self._monitor = SessionMonitor(task)
+        self._opening: tuple[SessionRef, Future[None]] | None = None
+        self._aggregating: tuple[Aggregate, Future[Release]] | None = None
+        self._enrolments: dict[str, Enrolment] = {}
+        self._uploads: dict[str, Upload] = {}
+        self._round = 0
+
+    # -- the role's own thread -------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve until the coordinator closes the session, then destroy what is left of it.
+
+        Raises:
+            MpcdpError: the session failed; the error names the process and the cure.
+        """
+        with self._network.serve(self):
+            _log.info("waiting for a session")
+            self._monitor.wait_for(lambda: self._opening is not None, Deadline(waiting_seconds(self._task)))
+            if self._opening is None:
+                raise PeerTimeout(self._task.coordinator.name, "it opened no session in time: see its log")
+            ref, opened = self._opening
+            try:
+                self._run_session(ref, opened)
+            except MpcdpError as error:
+                self._fail(error)
+                raise
+            except BaseException:
+                self._fail(ProtocolError(f"internal error at {self._name}: see its log"))
+                raise
+            finally:
+                self._journal.forget_shares(ref)
+
+    def _run_session(self, ref: SessionRef, opened: "Future[None]") -> None:
+        with ExitStack() as stack:
+            # The engine must leave before the mesh: it may still have to say goodbye over it.
+            mesh = stack.enter_context(self._network.mesh(ref, self._parties))
+            check_same(mesh, "plan", self._plan.digest, peers=self._parties)
+            source = self._ask_dealer(ref, self._task.dealer.name) if self._task.dealer is not None else None
+            backend = stack.enter_context(self._engine(mesh, source))
+            bank = self._prepare_noise(backend)
+            if source is not None:
+                source.finish()
+            _log.info("prepared", session=ref.session.hex()[:16], rounds=self._plan.rounds)
+            opened.set_result(None)
+            for round_index in range(self._plan.rounds):
+                self._run_round(ref, round_index, mesh, backend, bank)
+            if not self._monitor.wait_for(lambda: self._monitor.closed, self._next_call()):
+                raise PeerTimeout(self._task.coordinator.name, "it did not end the session in time: see its log")
+        _log.info("session finished", session=ref.session.hex()[:16])
+
+    def _next_call(self) -> Deadline:
+        """The coordinator only turns a release into a model between two calls: if it takes long, it is gone."""
+        return Deadline(self._task.deadlines.round_seconds)
+
+    def _ask_dealer(self, ref: SessionRef, dealer: str) -> ReceivedCorrelations:
+        request = DealRequest(
+            ref=ref,
+            party=self._name,
+            nonce=secrets.token_bytes(KEY_BYTES),
+            batch="noise",
+            schedule_digest=schedule_digest(self._plan.noise.schedule(self._plan.dimension * self._plan.rounds)),
+        )
+        seed, corrections = self._network.dealer(dealer).deal(self._name, request)
+        return ReceivedCorrelations(seed, corrections)
+
+    def _prepare_noise(self, backend: Backend) -> NoiseBank:
+        prepare = partial(prepare_joint, backend=backend) if self._plan.noise_mode == "joint" else prepare_per_party
+        return prepare(self._plan.noise, dimension=self._plan.dimension, rounds=self._plan.rounds)
+
+    def _run_round(self, ref: SessionRef, round_index: int, mesh: Mesh, backend: Backend, bank: NoiseBank) -> None:
+        asked = self._monitor.wait_for(lambda: self._aggregating is not None or self._monitor.closed, self._next_call())
+        if not asked:
+            raise PeerTimeout(
+                self._task.coordinator.name, f"it did not ask for round {round_index} in time: see its log"
+            )
+        if self._aggregating is None:
+            raise ProtocolError(f"{self._task.coordinator.name} closed the session before round {round_index}")
+        request, answer = self._aggregating
+        agreement = self._agree(request, mesh)
+        total = self._share_of_sum(agreement)
+        noised = NoisedVector.add(total, bank.take(round_index))
+        # Two phases before a reveal: every party has written what it will open and for whom, and knows that all have.
+        self._journal.bind_round(ref, round_index, agreement.to_bytes(), noised)
+        check_same(mesh, "commit", hashlib.sha256(agreement.to_bytes()).digest(), peers=self._parties)
+        values = backend.reveal(noised)
+        _log.info("revealed", round=round_index, owners=len(agreement.owners))
+        with self._monitor.changed:
+            self._uploads.clear()
+            self._round, self._aggregating = round_index + 1, None
+        answer.set_result(Release(values=values, owners=agreement.owner_names))
+
+    def _agree(self, request: Aggregate, mesh: Mesh) -> RoundAgreement:
+        """Take the last party's owner set; every party checks it against the task and its own enrolments."""
+        proposal = self._collect(request).to_bytes() if self._collects else b""
+        agreement = RoundAgreement.from_bytes(bytes(mesh.exchange("agree", proposal)[-1]), proposer=self._parties[-1])
+        expected = (request.ref.session, request.round_index, request.model_digest, self._plan.digest)
+        if (agreement.session, agreement.round_index, agreement.model_digest, agreement.plan_digest) != expected:
+            raise ProtocolError(
+                f"{self._parties[-1]} proposes another session, round, model or plan than the coordinator asked for"
+            )
+        self._check_owner_set(agreement.owner_names)
+        return agreement
+
+    def _check_owner_set(self, owners: tuple[str, ...]) -> None:
+        with self._monitor.changed:
+            strangers = [owner for owner in owners if owner not in self._enrolments]
+        if strangers or len(set(owners)) != len(owners):
+            raise ProtocolError(f"the round's owner set has strangers or repeats: {', '.join(strangers or owners)}")
+        if len(owners) < self._plan.minimum_owners:
+            raise ProtocolError(f"{len(owners)} owners are fewer than the task's {self._plan.minimum_owners}")
+
+    def _collect(self, request: Aggregate) -> RoundAgreement:
+        """Wait for the uploads of the owners the coordinator expects, until the contribution deadline."""
+        deadline = Deadline(self._task.deadlines.contribution_seconds)
+        self._monitor.wait_for(lambda: set(request.owners) <= set(self._uploads), deadline)
+        with self._monitor.changed:
+            order = [entry.name for entry in self._task.owners if entry.name in self._uploads]
+            nonces = tuple((name, self._uploads[name].nonce) for name in order)
+        missing = [name for name in request.owners if name not in order]
+        if len(order) < self._plan.minimum_owners:
+            raise PeerTimeout(
+                ", ".join(missing) or "owners",
+                f"nothing arrived within {self._task.deadlines.contribution_seconds:g} s, and only {len(order)} "
+                f"of the {self._plan.minimum_owners} owners the task needs are left: see the owner's log",
+            )
+        return RoundAgreement(
+            session=request.ref.session,
+            round_index=request.round_index,
+            plan_digest=self._plan.digest,
+            model_digest=request.model_digest,
+            owners=nonces,
+        )
+
+    def _share_of_sum(self, agreement: RoundAgreement) -> SharedVector:
+        with self._monitor.changed:
+            if self._collects:
+                shares = [SharedVector(self._uploads[name].values) for name in agreement.owner_names]
+                return SharedVector.total(shares, dimension=self._plan.dimension)
+            keys = {name: self._enrolments[name].key for name in agreement.owner_names}
+        return share_of_sum(agreement, keys, dimension=self._plan.dimension)
+
+    def _fail(self, error: MpcdpError) -> None:
+        """Hand the error to whoever waits for an answer, and refuse everything that comes later."""
+        with self._monitor.changed:
+            waiting = [entry[1] for entry in (self._opening, self._aggregating) if entry is not None]
+        for future in waiting:
+            if not future.done():
+                future.set_exception(error)
+        self._monitor.close(str(error))
+
+    # -- requests --------------------------------------------------------------------------------------------------
+
+    def open_session(self, caller: str, ref: SessionRef) -> None:
+        """Start preparing a session; return once its noise is ready."""
+        self._monitor.check_task(ref.task_digest)
+        self._journal.check_unused(ref)
+        with self._monitor.changed:
+            self._monitor.open(ref)
+            if self._opening is None:
+                self._opening = (ref, Future())
+            prepared = self._opening[1]
+            self._monitor.changed.notify_all()
+        prepared.result()
+
+    def enrol(self, caller: str, enrolment: Enrolment) -> None:
+        """Take an owner's key, after binding the task digest to this session for good."""
+        self._monitor.check(enrolment.ref)
+        expected = 0 if self._collects else KEY_BYTES
+        if len(enrolment.key) != expected:
+            raise ProtocolError(f"{caller}: this party takes a key of {expected} bytes, not {len(enrolment.key)}")
+        self._journal.bind_session(enrolment.ref)
+        with self._monitor.changed:
+            if self._enrolments.setdefault(caller, enrolment) != enrolment:
+                raise ProtocolError(f"{caller} has already enrolled with another key")
+        _log.info("owner enrolled", owner=caller)
+
+    def upload(self, caller: str, upload: Upload) -> None:
+        """Take an owner's share of the current round; the same bytes again change nothing."""
+        self._monitor.check(upload.ref)
+        if not self._collects:
+            raise ProtocolError(f"shares of a round are uploaded to {self._parties[-1]}, the last compute party")
+        if upload.values.shape != (self._plan.dimension,):
+            raise ProtocolError(f"{caller}: the share has {upload.values.size} coordinates, not {self._plan.dimension}")
+        with self._monitor.changed:
+            if caller not in self._enrolments:
+                raise ProtocolError(f"{caller} has not enrolled in this session")
+            if upload.round_index != self._round:
+                raise ProtocolError(
+                    f"{caller}: the share is for round {upload.round_index}, this is round {self._round}"
+                )
+            known = self._uploads.setdefault(caller, upload)
+            if known.nonce != upload.nonce or (known.values != upload.values).any():
+                raise ProtocolError(f"{caller} has already uploaded another share for round {self._round}")
+            self._monitor.changed.notify_all()
+        _log.info("share received", owner=caller, round=upload.round_index)
+
+    def aggregate(self, caller: str, request: Aggregate) -> Release:
+        """Run the next round of the plan and return what was revealed."""
+        self._monitor.check(request.ref)
+        with self._monitor.changed:
+            if request.round_index != self._round or request.round_index >= self._plan.rounds:
+                raise ProtocolError(
+                    f"round {request.round_index} is not next: of {self._plan.rounds} rounds, each once, "
+                    f"round {self._round} is"
+                )
+            if self._aggregating is not None:
+                raise ProtocolError(f"round {request.round_index} is already running")
+            answer: Future[Release] = Future()
+            self._aggregating = (request, answer)
+            self._monitor.changed.notify_all()
+        return answer.result()
+
+    def close_session(self, caller: str, ref: SessionRef, reason: str | None) -> None:
+        """End the session."""
+        self._monitor.end(ref, reason)

@@ -1,0 +1,244 @@
+"""The coordinator: times the session, sends models out and turns releases into the next model.
+
+It sees sizes, timing and releases. It can stop a run; it cannot weaken privacy, which owners and parties enforce.
+"""
+
+import hashlib
+import queue
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from mpcdp.errors import MpcdpError, PeerError, PeerTimeout, ProtocolError
+from mpcdp.learning.model import TrainedModel
+from mpcdp.plan import Plan
+from mpcdp.roles.session import Deadline, SessionMonitor, limits_of, new_session, trained_model
+from mpcdp.task import Task
+from mpcdp.transport.channel import ComputePartyService, DealerService, Network
+from mpcdp.transport.messages import (
+    Aborted,
+    Aggregate,
+    Attendance,
+    Finished,
+    Release,
+    RoundStarted,
+    SessionEvent,
+    SessionRef,
+    SessionStarted,
+)
+
+__all__ = ["Coordinator"]
+
+_T = TypeVar("_T")
+_log = structlog.get_logger("mpcdp.coordinator")
+
+
+class Coordinator:
+    """Run one session of a task (fits `mpcdp.transport.channel.CoordinatorService`).
+
+    Args:
+        task: what everybody agreed on.
+        plan: the task's plan.
+        network: this process's access to the others.
+        output: where the released model is written.
+    """
+
+    def __init__(self, task: Task, plan: Plan, network: Network, output: Path) -> None:
+        self._task = task
+        self._plan = plan
+        self._network = network
+        self._output = output
+        self._method = task.method()
+        self._parties = tuple(party.name for party in task.compute_parties)
+        self._monitor = SessionMonitor(task)
+        self._limits = limits_of(task, dimension=plan.dimension, rounds=plan.rounds)
+        self._mailboxes: dict[str, queue.SimpleQueue[SessionEvent]] = {}
+        self._attending: set[str] = set()
+        self._started = False
+        self.seconds: dict[str, float] = {}
+        """How long each phase took: joining, preparing, rounds."""
+
+    def run(self) -> TrainedModel:
+        """Wait for the owners, run the plan's rounds and release the model.
+
+        Returns:
+            The released model, which is also written to ``output``.
+
+        Raises:
+            PeerTimeout: too few owners joined, or a process did not answer in time.
+            PeerUnavailable: a process is gone.
+            ProtocolError: the compute parties' answers contradict each other.
+        """
+        ref = new_session(self._task)
+        with self._network.serve(self):
+            try:
+                with self._timed("joining"):
+                    self._wait_for_owners()
+                event = self._run_session(ref)
+            except BaseException as error:
+                known = isinstance(error, MpcdpError)
+                reason = str(error) if known else "internal error at the coordinator: see its log"
+                self._tell_owners(Aborted(reason))
+                self._close_session(ref, reason, gone=error.peer if isinstance(error, PeerError) else "")
+                raise
+            self._tell_owners(event)
+            self._close_session(ref, None)
+        model = trained_model(self._task, self._plan, event)
+        model.save(self._output / "model.json")
+        _log.info("finished", model=str(self._output / "model.json"))
+        return model
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self.seconds[phase] = time.monotonic() - start
+
+    def _wait_for_owners(self) -> None:
+        everybody = {owner.name for owner in self._task.owners}
+        _log.info("waiting for owners", expected=len(everybody))
+        deadline = Deadline(self._task.deadlines.start_seconds)
+        self._monitor.wait_for(lambda: self._attending == everybody, deadline)
+        with self._monitor.changed:
+            self._started = True
+            missing = sorted(everybody - self._attending)
+        if len(everybody) - len(missing) < self._plan.minimum_owners:
+            raise PeerTimeout(
+                ", ".join(missing),
+                f"did not join within {self._task.deadlines.start_seconds:g} s, and the task needs "
+                f"{self._plan.minimum_owners} owners: see the owner's log",
+            )
+
+    def _run_session(self, ref: SessionRef) -> Finished:
+        with self._timed("preparing"):
+            self._open_session(ref)
+        self._publish(SessionStarted(ref))
+        model, owners = self._method.initial_model(), []
+        with self._timed("rounds"):
+            for round_index in range(self._plan.rounds):
+                release = self._run_round(ref, round_index, model)
+                model = self._next_model(model, release)
+                owners.append(release.owners)
+        return Finished(ref=ref, model=model, owners=tuple(owners))
+
+    def _open_session(self, ref: SessionRef) -> None:
+        """Open the session everywhere at once: parties prepare their noise together."""
+        if self._task.dealer is not None:
+            # The dealer first: it only takes note, and the parties will ask it at once.
+            self._network.dealer(self._task.dealer.name).open_session("", ref)
+        _together([partial(self._network.compute_party(party).open_session, "", ref) for party in self._parties])
+        _log.info("session opened", session=ref.session.hex()[:16])
+
+    def _run_round(self, ref: SessionRef, round_index: int, model: NDArray[np.float64]) -> Release:
+        with self._monitor.changed:
+            expected = tuple(owner.name for owner in self._task.owners if owner.name in self._attending)
+        request = Aggregate(
+            ref=ref,
+            round_index=round_index,
+            model_digest=hashlib.sha256(np.ascontiguousarray(model, dtype="<f8").data).digest(),
+            owners=expected,
+        )
+        self._publish(RoundStarted(ref=ref, round_index=round_index, model=model))
+        releases = _together(
+            [partial(self._network.compute_party(party).aggregate, "", request) for party in self._parties]
+        )
+        for party, release in zip(self._parties, releases, strict=True):
+            if release.owners != releases[0].owners or not np.array_equal(release.values, releases[0].values):
+                raise ProtocolError(f"{party} and {self._parties[0]} released different sums in round {round_index}")
+        if releases[0].values.shape != (self._plan.dimension,):
+            raise ProtocolError(f"{releases[0].values.size} coordinates were released, not {self._plan.dimension}")
+        _log.info("round released", round=round_index, owners=len(releases[0].owners))
+        return releases[0]
+
+    def _next_model(self, model: NDArray[np.float64], release: Release) -> NDArray[np.float64]:
+        total = self._plan.decode(release.values)
+        count = sum(self._task.owner(name).record_count for name in release.owners)
+        return self._method.next_model(model, total, record_count=count)
+
+    def _close_session(self, ref: SessionRef, reason: str | None, *, gone: str = "") -> None:
+        """Tell the parties that it is over, and the dealer if it may still be waiting; who is gone does not matter."""
+        processes: dict[str, DealerService | ComputePartyService] = {
+            name: self._network.compute_party(name) for name in self._parties
+        }
+        if self._task.dealer is not None and "preparing" not in self.seconds:
+            processes[self._task.dealer.name] = self._network.dealer(self._task.dealer.name)
+
+        def close(name: str) -> None:
+            try:
+                processes[name].close_session("", ref, reason)
+            except MpcdpError as error:
+                _log.warning("could not close the session", at=name, problem=str(error))
+
+        _together([partial(close, name) for name in processes if name != gone])
+
+    # -- owners ----------------------------------------------------------------------------------------------------
+
+    def attend(self, caller: str, attendance: Attendance) -> Iterator[SessionEvent]:
+        """Register an owner and yield the session's events until its end."""
+        self._monitor.check_task(attendance.task_digest)
+        declared = self._task.owner(caller).record_count
+        if attendance.record_count != declared:
+            raise ProtocolError(f"{caller} joins with {attendance.record_count} records, the task declares {declared}")
+        mailbox: queue.SimpleQueue[SessionEvent] = queue.SimpleQueue()
+        with self._monitor.changed:
+            if self._started or self._monitor.closed:
+                raise ProtocolError("the session has already started: an owner joins before its start")
+            if caller in self._mailboxes:
+                raise ProtocolError(f"{caller} is already attending: stop the other process of this owner")
+            self._mailboxes[caller] = mailbox
+            self._attending.add(caller)
+            self._monitor.changed.notify_all()
+        _log.info("owner joined", owner=caller)
+        return self._events(caller, mailbox)
+
+    def _events(self, owner: str, mailbox: "queue.SimpleQueue[SessionEvent]") -> Iterator[SessionEvent]:
+        try:
+            while True:
+                event = mailbox.get(timeout=self._limits.session_seconds)
+                yield event
+                if isinstance(event, Finished | Aborted):
+                    break
+        except queue.Empty:
+            raise PeerTimeout(self._task.coordinator.name, "the session took longer than the task allows") from None
+        finally:
+            with self._monitor.changed:
+                self._attending.discard(owner)
+                if not self._started:
+                    # It left before the start and may come back.
+                    del self._mailboxes[owner]
+                self._monitor.changed.notify_all()
+
+    def _publish(self, event: SessionEvent) -> None:
+        with self._monitor.changed:
+            for mailbox in self._mailboxes.values():
+                mailbox.put(event)
+
+    def _tell_owners(self, event: SessionEvent) -> None:
+        """Publish the last event and wait until every owner that is still there has taken it."""
+        with self._monitor.changed:
+            self._started = True
+        self._publish(event)
+        self._monitor.wait_for(lambda: not self._attending, Deadline(self._limits.call_seconds))
+        self._monitor.close(None)
+
+
+def _together(calls: "list[Callable[[], _T]]") -> "list[_T]":
+    """Run calls at the same time; when one fails, raise its error without waiting for the others to time out."""
+    pool = ThreadPoolExecutor(len(calls))
+    try:
+        futures = [pool.submit(call) for call in calls]
+        done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        failed = [future for future in futures if future in done and future.exception() is not None]
+        for future in failed:
+            future.result()
+        return [future.result() for future in futures]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

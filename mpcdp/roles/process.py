@@ -1,0 +1,130 @@
+"""What every process does around its role: read its config, log, connect, and end with an exit code that says why."""
+
+import argparse
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import structlog
+
+from mpcdp.config import ComputePartyConfig, CoordinatorConfig, DealerConfig, OwnerConfig, load_config
+from mpcdp.errors import MpcdpError, SessionAborted
+from mpcdp.plan import Plan, make_plan
+from mpcdp.roles.session import limits_of
+from mpcdp.task import Task, load_task
+
+if TYPE_CHECKING:
+    from mpcdp.transport.grpc import GrpcNetwork
+
+__all__ = ["Process", "run_process"]
+
+_Config = TypeVar("_Config", OwnerConfig, ComputePartyConfig, DealerConfig, CoordinatorConfig)
+_log = structlog.get_logger("mpcdp.process")
+
+
+@dataclass(frozen=True)
+class Process(Generic[_Config]):
+    """What a role is started with.
+
+    Args:
+        config: this process's own config.
+        task: what everybody agreed on.
+        plan: the task's plan.
+        network: this process's access to the others.
+    """
+
+    config: _Config
+    task: Task
+    plan: Plan
+    network: "GrpcNetwork"
+
+    def report(self, **figures: object) -> None:
+        """Write ``report.json`` into the state folder: bytes sent by peer, and figures of the role."""
+        document = {
+            "role": self.config.role,
+            "name": self.config.name,
+            "bytes_sent": dict(self.network.bytes_sent()),
+            **figures,
+        }
+        self.config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.config.state / "report.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def run_process(config_type: type[_Config], start: Callable[[Process[_Config]], None]) -> int:
+    """Run one process of a session from its command line (``--config FILE``).
+
+    Args:
+        config_type: the role's config.
+        start: runs the role until the session's end.
+
+    Returns:
+        The exit code: 0 for a finished session, else the error's (see `mpcdp.errors`), 1 for a bug.
+    """
+    parser = argparse.ArgumentParser(description="Run one process of an mpcdp session.")
+    parser.add_argument("--config", type=Path, required=True, help="this process's own config file (TOML)")
+    arguments = parser.parse_args()
+    _log_as_json()
+    _end_on_signals()
+    try:
+        process = _prepare(config_type, arguments.config)
+        structlog.contextvars.bind_contextvars(process=process.config.name, task=process.task.digest.hex()[:16])
+        with process.network:
+            start(process)
+    except MpcdpError as error:
+        _log.error("failed", error=type(error).__name__, problem=str(error))
+        return error.exit_code
+    except Exception:  # noqa: BLE001 (the log gets the traceback, the caller an exit code)
+        _log.exception("internal error")
+        return 1
+    return 0
+
+
+def _prepare(config_type: type[_Config], path: Path) -> Process[_Config]:
+    # grpc is loaded only once the config is known to be good.
+    from mpcdp.transport.grpc import GrpcNetwork
+
+    config = load_config(path, config_type)
+    task = load_task(config.task)
+    plan = make_plan(task)
+    members = task.members()
+    me = task.member(config.name, config.role)
+    network = GrpcNetwork(
+        me=me,
+        members=members,
+        addresses=config.peers,
+        tls=config.tls,
+        limits=limits_of(task, dimension=plan.dimension, rounds=plan.rounds),
+        listen=getattr(config, "listen", None),
+    )
+    return Process(config=config, task=task, plan=plan, network=network)
+
+
+def _log_as_json() -> None:
+    """Send one JSON object per line to standard error. No caller passes a share, a vector or a record's value."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+
+
+def _end_on_signals() -> None:
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SessionAborted(f"stopped by {signal.Signals(number).name}")
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with suppress(ValueError):  # not on the main thread: an embedding program handles signals itself
+            signal.signal(number, end)

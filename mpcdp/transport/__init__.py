@@ -1,0 +1,1 @@
+"""Who says what to whom: messages, the services that answer them, and mutual-TLS gRPC underneath."""

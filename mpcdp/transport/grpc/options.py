@@ -1,0 +1,58 @@
+"""How connections are set up, on both sides alike."""
+
+from mpcdp.transport.reader import MESSAGE_BYTES
+
+__all__ = ["ERROR_KIND", "PACKAGE", "Options", "channel_options", "server_options"]
+
+Options = list[tuple[str, str | int]]
+
+PACKAGE = "/mpcdp.pb."
+"""What the name of every method begins with."""
+
+ERROR_KIND = "mpcdp-error"
+"""Key, in the trailing metadata of a failed call, of the kind of its error."""
+
+
+def _options(keepalive_seconds: float) -> Options:
+    milliseconds = round(1000 * keepalive_seconds)
+    return [
+        ("grpc.max_receive_message_length", MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MESSAGE_BYTES),
+        # A killed peer shows at once, a frozen one by not answering pings. Its time to answer has two names, and
+        # without the second one it takes a minute.
+        ("grpc.keepalive_time_ms", milliseconds),
+        ("grpc.keepalive_timeout_ms", milliseconds),
+        ("grpc.http2.ping_timeout_ms", milliseconds),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
+
+
+def channel_options(certificate: str, *, keepalive_seconds: float) -> Options:
+    """Return a client's options.
+
+    Args:
+        certificate: DNS name that the server's certificate must have.
+        keepalive_seconds: time between two pings, and time to answer one.
+    """
+    return [
+        *_options(keepalive_seconds),
+        ("grpc.ssl_target_name_override", certificate),
+        # Connections go to the address in the config, whatever the environment says about web proxies.
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 1000),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+    ]
+
+
+def server_options(*, keepalive_seconds: float) -> Options:
+    """Return a server's options; see `channel_options`."""
+    return [
+        *_options(keepalive_seconds),
+        # A second process on the same port must be an error, not a lottery.
+        ("grpc.so_reuseport", 0),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", round(500 * keepalive_seconds)),
+        ("grpc.http2.max_ping_strikes", 0),
+    ]

@@ -1,0 +1,142 @@
+"""What every network does the same way, whatever carries its messages."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+
+from mpcdp.errors import ConfigError, PeerUnavailable
+from mpcdp.transport import codec
+from mpcdp.transport.access import MESH, REACH
+from mpcdp.transport.channel import (
+    ComputePartyService,
+    CoordinatorService,
+    DealerService,
+    Limits,
+    Member,
+    MessageMesh,
+    Services,
+)
+from mpcdp.transport.clients import ComputePartyClient, CoordinatorClient, DealerClient
+from mpcdp.transport.directory import Directory
+from mpcdp.transport.mesh import MeshGate, Stream
+from mpcdp.transport.messages import SessionRef
+from mpcdp.transport.reader import Reader
+from mpcdp.transport.reception import Reception, Tally
+
+__all__ = ["PeerNetwork"]
+
+_RETRY_SECONDS = 0.1
+
+
+class PeerNetwork(ABC):
+    """One process's access to the others (fits `mpcdp.transport.channel.Network`); a transport fills in the carrying.
+
+    Args:
+        me: this process.
+        members: all processes of the task, this one among them.
+        limits: bounds and deadlines.
+
+    Raises:
+        ConfigError: this process is not a member, or two members share a name or a certificate.
+    """
+
+    def __init__(self, me: Member, members: Sequence[Member], limits: Limits) -> None:
+        if me not in members:
+            raise ConfigError(f"{me.name} is not a member of the task: check `name` and `role` in its config")
+        self._me = me
+        self._directory = Directory(members)
+        self._limits = limits
+        self._tally = Tally()
+        self._gate = MeshGate(me.name, limits)
+        self._reached: set[str] = set()
+
+    # -- what a transport adds -------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def serve(self, service: Services) -> AbstractContextManager[None]:
+        """Answer requests through `_reception` until the context ends."""
+
+    @abstractmethod
+    def _start(self, peer: Member, method: str, messages: Iterable[bytes], seconds: float) -> Stream:
+        """Start a call; when the peer is not there it fails at once with `PeerUnavailable`."""
+
+    # -- the same for all ------------------------------------------------------------------------------------------
+
+    @property
+    def limits(self) -> Limits:
+        """Bounds and deadlines."""
+        return self._limits
+
+    def coordinator(self, name: str) -> CoordinatorService:
+        """Return a client of the coordinator."""
+        return CoordinatorClient(self, self._directory.named(name, "coordinator"))
+
+    def compute_party(self, name: str) -> ComputePartyService:
+        """Return a client of a compute party."""
+        return ComputePartyClient(self, self._directory.named(name, "compute"))
+
+    def dealer(self, name: str) -> DealerService:
+        """Return a client of the dealer."""
+        return DealerClient(self, self._directory.named(name, "dealer"))
+
+    def mesh(self, ref: SessionRef, names: Sequence[str]) -> AbstractContextManager[MessageMesh]:
+        """Connect with the other compute parties; leaving says goodbye and waits for theirs."""
+        parties = {name: self._directory.named(name, "compute") for name in names}
+        if self._me.name not in parties or len(parties) != len(names):
+            raise ConfigError(f"{self._me.name} connects with different compute parties, itself among them")
+        return self._gate.open(
+            ref, names, lambda peer, frames: self.call(parties[peer], MESH, frames, self._limits.session_seconds)
+        )
+
+    def bytes_sent(self) -> Mapping[str, int]:
+        """Return payload bytes sent so far, by peer name."""
+        return self._tally.sent()
+
+    def call(self, peer: Member, method: str, messages: Iterable[bytes], seconds: float) -> Stream:
+        """Start a call and return its answer; the first call to a peer waits until it is there.
+
+        Args:
+            peer: whom to call.
+            method: e.g. ``"ComputeParty/Upload"``.
+            messages: what to send.
+            seconds: deadline of the whole call.
+
+        Raises:
+            PeerUnavailable: the peer was not there within ``connect_seconds``.
+            PeerTimeout: it is there but does not answer.
+            IdentityError: it is somebody else, or does not accept this process.
+        """
+        if peer.name not in self._reached:
+            self._reach(peer)
+            self._reached.add(peer.name)
+        return self._start(peer, method, self._tally.count(peer.name, messages), seconds)
+
+    def _reach(self, peer: Member) -> None:
+        greeting = [codec.write_greeting(self._me.name)]
+        end = time.monotonic() + self._limits.connect_seconds
+        while True:
+            seconds = max(end - time.monotonic(), _RETRY_SECONDS)
+            try:
+                stream = self._start(peer, REACH, self._tally.count(peer.name, greeting), seconds)
+                codec.read_greeting(Reader(peer.name, stream, self._limits))
+            except PeerUnavailable as error:
+                if time.monotonic() + _RETRY_SECONDS >= end:
+                    raise PeerUnavailable(
+                        peer.name,
+                        f"cannot be reached within {self._limits.connect_seconds:g} s ({error.problem}): "
+                        "start it, and check its address under [peers]",
+                    ) from None
+                time.sleep(_RETRY_SECONDS)
+            else:
+                return
+
+    def _reception(self, service: Services) -> Reception:
+        return Reception(
+            me=self._me,
+            directory=self._directory,
+            limits=self._limits,
+            service=service,
+            gate=self._gate,
+            tally=self._tally,
+        )

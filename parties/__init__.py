@@ -1,0 +1,1 @@
+"""What runs: one process per role, each started with its own config file."""

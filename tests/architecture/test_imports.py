@@ -1,0 +1,51 @@
+"""What a process loads: owners of linear models need neither torch nor crypten, and keys never enter git."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"torch", "crypten", "sklearn", "pyarrow", "matplotlib", "pandas"}
+
+
+@pytest.mark.parametrize(
+    ("modules", "forbidden"),
+    [
+        ("mpcdp.task, mpcdp.plan", HEAVY | {"grpc"}),
+        ("mpcdp.roles.owner, mpcdp.privacy.ledger", HEAVY),
+        ("mpcdp.roles.coordinator, mpcdp.roles.process", HEAVY),
+        ("mpcdp.roles.dealer", HEAVY),
+        ("mpcdp.roles.compute_party", HEAVY),
+        ("mpcdp.cli", HEAVY | {"grpc"}),
+    ],
+)
+def test_importing_does_not_load_heavy_libraries(modules: str, forbidden: set[str]) -> None:
+    program = f"import sys, {modules}\nprint(*sys.modules)"
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not forbidden & set(output.stdout.split())
+
+
+def test_no_secret_is_drawn_from_a_generator_with_a_small_seed() -> None:
+    """numpy, torch and ``random`` generators appear nowhere in the product but where the demo shuffles its table."""
+    allowed = {ROOT / "mpcdp" / "cli" / "demo_table.py"}
+    for path in (ROOT / "mpcdp").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        for generator in ("np.random", "numpy.random", "import random", "torch.rand", "manual_seed", "default_rng"):
+            assert path in allowed or generator not in text, f"{path} uses {generator}"
+
+
+def test_no_pickle_in_the_product() -> None:
+    for path in (ROOT / "mpcdp").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        for module in ("import pickle", "torch.load", "torch.save", "import dill", "import marshal", "eval(", "exec("):
+            assert module not in text, f"{path} uses {module}"
+
+
+def test_keys_and_certificates_are_ignored_by_git(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)  # noqa: S607
+    (tmp_path / ".gitignore").write_text((ROOT / ".gitignore").read_text())
+    for name in ("a.key", "deep/er/b.pem", "c.crt"):
+        found = subprocess.run(["git", "check-ignore", "-q", name], cwd=tmp_path, check=False)  # noqa: S607
+        assert found.returncode == 0, name
