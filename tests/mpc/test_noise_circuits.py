@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scripted_streams import EveryAssignment, FixedWords, fixed_stream
 
 from mpcdp.mpc.backend import Words
-from mpcdp.mpc.noise.circuits import coins, first_difference, fold, random_prefix, select
+from mpcdp.mpc.noise.circuits import accumulate, coins, first_differences, fold
 from mpcdp.mpc.plaintext_backend import PlaintextBackend
 
 
@@ -36,30 +36,24 @@ def costs(backend: RecordingBackend, words: int) -> tuple[int, int, int]:
 @pytest.mark.parametrize(
     ("length", "blocks"), [(1, 1), (2, 1), (3, 1), (5, 1), (6, 2), (8, 8), (12, 4), (8, 2), (9, 1)]
 )
-def test_prefix_meets_every_assignment_of_the_random_bits(length: int, blocks: int) -> None:
-    """All 2^length values of the bits occur, so each value of the prefixes must occur as often as it should."""
+def test_first_differences_are_one_hot_with_halving_frequency(length: int, blocks: int) -> None:
+    """All 2^length values of the random bits occur; at most one f_i is 1, and f_i in 2^-(i+1) of all cases."""
     stream = EveryAssignment(length)
-    prefix = lanes(random_prefix(PlaintextBackend(stream=stream), length, (stream.width,), blocks=blocks))
+    first = np.stack(list(first_differences(PlaintextBackend(stream=stream), length, (stream.width,), blocks=blocks)))
     assert stream.drawn == length
-    ones = np.arange(length + 1)  # how many prefixes are 1
-    expected = np.array([2 ** (length - 1 - n) if n < length else 1 for n in ones]) * (64 * stream.width // 2**length)
-    assert np.array_equal(np.sort(prefix, axis=0)[::-1], prefix)
-    assert np.array_equal(np.bincount(prefix.sum(axis=0), minlength=length + 1), expected)
+    assert first.shape == (length, stream.width)
+    assert lanes(first).sum(axis=0).max() == 1
+    lane_count = 64 * stream.width  # lanes repeat the assignments when these are fewer than 64
+    assert lanes(first).sum(axis=1).tolist() == [lane_count >> i + 1 for i in range(length)]
 
 
-@pytest.mark.parametrize(("blocks", "expected"), [(1, (63, 31, 31)), (2, (94, 63, 16)), (8, (152, 127, 6))])
-def test_prefix_costs(blocks: int, expected: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize(
+    ("blocks", "expected"), [(1, (63, 31, 31)), (2, (94, 63, 16)), (4, (124, 95, 9)), (8, (152, 127, 6))]
+)
+def test_first_differences_costs(blocks: int, expected: tuple[int, int, int]) -> None:
     backend = RecordingBackend(PlaintextBackend())
-    assert random_prefix(backend, 64, (3, 4), blocks=blocks).shape == (64, 3, 4)
+    assert [word.shape for word in first_differences(backend, 64, (3, 4), blocks=blocks)] == [(3, 4)] * 64
     assert costs(backend, 12) == expected
-
-
-def test_first_difference_is_the_first_zero() -> None:
-    agree = lanes(np.bitwise_or.reduce(random_lanes("first", 3, 16, 8), axis=0))
-    first = lanes(first_difference(PlaintextBackend(), np.bitwise_and.accumulate(pack(agree), axis=0)))
-    for lane in range(agree.shape[1]):
-        zeros = np.flatnonzero(agree[:, lane] == 0)
-        assert np.flatnonzero(first[:, lane]).tolist() == zeros[:1].tolist()
 
 
 @pytest.mark.parametrize("precision", [1, 4, 6, 7])
@@ -102,14 +96,17 @@ def test_coins_cost() -> None:
     assert costs(backend, 2) == (3 * (56 + 14), 3 * (24 + 21), 6)
 
 
-@pytest.mark.parametrize("count", [1, 4, 10, 11])
-def test_select_is_a_product_over_two_elements(count: int) -> None:
-    first = random_lanes("select", count, 2, 4)
+@pytest.mark.parametrize("count", [1, 2, 4, 5])
+def test_accumulate_adds_a_product_over_two_elements(count: int) -> None:
+    tosses = random_lanes("tosses", count, 2, 4)
     rows = lanes(random_lanes("rows", 3, 5, 1))[..., :count].astype(np.bool_)
-    expected = np.einsum("...i,ijl->...jl", rows.astype(np.int64), lanes(first)) % 2
-    before = first.copy()
-    assert np.array_equal(lanes(select(first, rows)), expected)
-    assert np.array_equal(first, before)
+    before = random_lanes("chosen", 3, 5, 3, 4)
+    chosen, given_tosses = before.copy(), tosses.copy()
+    accumulate(chosen[:, :, 1:], list(tosses), rows)
+    product = np.einsum("...i,ijl->...jl", rows.astype(np.int64), lanes(tosses)) % 2
+    assert np.array_equal(lanes(chosen ^ before)[:, :, 1:], product)
+    assert np.array_equal(chosen[:, :, 0], before[:, :, 0])
+    assert np.array_equal(tosses, given_tosses)
 
 
 def test_fold_selects_lane_by_lane_and_folds_all_tables_in_one_round() -> None:
@@ -119,7 +116,7 @@ def test_fold_selects_lane_by_lane_and_folds_all_tables_in_one_round() -> None:
         (selector, RecordingBackend(PlaintextBackend())),
         (None, RecordingBackend(PlaintextBackend(stream=FixedWords(selector)))),
     ):
-        folded = fold(backend, [table.copy() for table in tables], given_selector)
+        folded = fold(backend, tables, given_selector)
         for table, result in zip(tables, folded, strict=True):
             half = len(table) // 2
             expected = np.where(lanes(selector) == 1, lanes(table[half:]), lanes(table[:half]))

@@ -20,7 +20,7 @@ KINDS: list[tuple[Distribution, Mode]] = [
 ]
 
 
-@pytest.mark.parametrize("count", [1, 64, 65, 2**13, 2**13 + 1, 2**16, 2**16 + 1, 70_000])
+@pytest.mark.parametrize("count", [1, 64, 65, 2**13, 2**13 + 1, 2**17, 2**17 + 1])
 @pytest.mark.parametrize(("distribution", "mode"), KINDS)
 def test_schedule_is_what_sampling_consumes(distribution: Distribution, mode: Mode, count: int) -> None:
     noise = universal_noise(distribution, mode)
@@ -32,22 +32,22 @@ def test_schedule_is_what_sampling_consumes(distribution: Distribution, mode: Mo
 
 
 def test_memory_stays_bounded() -> None:
-    """However many samples are made, no step works on more than 2^16 of them."""
+    """However many samples are made, no step works on more than 2^17 of them."""
     for distribution, mode in KINDS:
         noise = universal_noise(distribution, mode)
-        widest = max(request.fan * request.words for request in noise.schedule(2**16))
+        widest = max(request.fan * request.words for request in noise.schedule(2**17))
         assert max(request.fan * request.words for request in noise.schedule(10**6)) <= widest
-        assert widest * 8 <= 6 * 2**20
+        assert widest * 8 <= 12 * 2**20
 
 
 @pytest.mark.parametrize(
     ("distribution", "count", "rounds"),
     [
-        ("gaussian", 1, 25),
-        ("gaussian", 2**13, 25),
+        ("gaussian", 1, 28),
+        ("gaussian", 2**13, 28),
         ("gaussian", 2**13 + 1, 50),
         ("laplace", 1, 13),
-        ("laplace", 2**16, 13),
+        ("laplace", 2**17, 13),
     ],
 )
 def test_rounds_depend_on_the_count_and_hardly_on_the_scale(
@@ -72,7 +72,7 @@ def test_samples_are_new_at_every_call_and_repeat_only_with_the_key() -> None:
 
 
 def test_chunks_do_not_repeat() -> None:
-    values = universal_noise("gaussian", "per-party").sample(PlaintextBackend(), 3 * 2**16).values.reshape(3, -1)
+    values = universal_noise("gaussian", "per-party").sample(PlaintextBackend(), 3 * 2**17).values.reshape(3, -1)
     assert np.sum(values[0] == values[1]) <= 1
     assert np.sum(values[1] == values[2]) <= 1
 

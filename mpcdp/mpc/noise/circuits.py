@@ -15,7 +15,7 @@ which has probability p / 2^lambda exactly and, p being public, costs nothing be
 number of public p, provided that only one of those coins is used in the end: they depend on each other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import isqrt
 
 import numpy as np
@@ -23,13 +23,10 @@ from numpy.typing import NDArray
 
 from mpcdp.mpc.backend import Backend, Words
 
-__all__ = ["coins", "first_difference", "fold", "invert", "random_prefix", "select"]
+__all__ = ["accumulate", "coins", "first_differences", "fold", "invert"]
 
 _STEP = 2
 """Random bits that a chain grows by in a round: one bit is opened for both, and four are dealt."""
-
-_TOSSES = 4
-"""Tosses that `select` takes together: it makes their 15 sums once and adds one of them to each row."""
 
 
 def invert(backend: Backend, words: Words) -> Words:
@@ -37,47 +34,48 @@ def invert(backend: Backend, words: Words) -> Words:
     return words ^ backend.public(np.full_like(words, -1))
 
 
-def random_prefix(backend: Backend, length: int, shape: tuple[int, ...], *, blocks: int) -> Words:
-    """AND together r_0, ..., r_i for every i, with fresh random bits r.
+def first_differences(backend: Backend, length: int, shape: tuple[int, ...], *, blocks: int) -> Iterator[Words]:
+    """Yield f_0 = NOT P_0 and f_i = P_{i-1} ^ P_i, where P_i = r_0 & ... & r_i for fresh random bits r.
 
     The bits are cut into blocks. Blocks grow all at once, two bits a round, the first two for nothing; then neighbours
-    merge: all of a right one is ANDed with the last of its left one. One block opens least, many take fewest rounds.
+    merge: all of a right one is ANDed with the last of its left one. One block opens least and is never in memory as a
+    whole; many take fewest rounds.
 
     Args:
         length: number of bits n.
         shape: of each bit; its last axis counts words.
         blocks: a power of two that divides n.
 
-    Returns:
-        Shape (n, *shape). With one block n - 1 ANDs, n / 2 - 1 opened bits and as many rounds (63, 31, 31 for n = 64);
-        with 8 blocks of 8 there are 152 ANDs, 127 opened bits and 6 rounds.
+    Yields:
+        n arrays of the shape. With one block n - 1 ANDs, n / 2 - 1 opened bits and as many rounds (63, 31, 31 for n =
+        64); with 4 blocks of 16 there are 124 ANDs, 95 opened bits and 9 rounds.
     """
-    prefix = _blocks(backend, length // blocks, (blocks, *shape))
-    while blocks > 1:
-        left, right = prefix[:, 0::2], prefix[:, 1::2]
-        prefix = np.concatenate([left, backend.and_rows(right, left[-1])])
-        blocks //= 2
-    return prefix[:, 0]
+    if blocks == 1:
+        groups = _grow(backend, length, shape)
+    else:
+        prefix = np.concatenate(list(_grow(backend, length // blocks, (blocks, *shape))))
+        while blocks > 1:
+            left, right = prefix[:, 0::2], prefix[:, 1::2]
+            prefix = np.concatenate([left, backend.and_rows(right, left[-1])])
+            blocks //= 2
+        groups = iter((prefix[:, 0],))
+    last: Words | None = None
+    for group in groups:
+        for word in group:
+            yield invert(backend, word) if last is None else last ^ word
+            last = word
 
 
-def _blocks(backend: Backend, length: int, shape: tuple[int, ...]) -> Words:
-    """AND together r_0, ..., r_i for every i below the length, without blocks."""
+def _grow(backend: Backend, length: int, shape: tuple[int, ...]) -> Iterator[Words]:
+    """Yield the prefix ANDs of fresh random bits, some at a time, without blocks."""
     if length == 1:
-        return backend.random_words((1, *shape))
-    prefix = np.empty((length, *shape), dtype=np.int64)
-    prefix[:_STEP] = backend.random_chain(_STEP, shape)
+        yield backend.random_words((1, *shape))
+        return
+    group = backend.random_chain(_STEP, shape)
+    yield group
     for done in range(_STEP, length, _STEP):
-        grown = prefix[done : done + _STEP]
-        grown[...] = backend.extend_chain(prefix[done - 1], len(grown))
-    return prefix
-
-
-def first_difference(backend: Backend, prefix: Words) -> Words:
-    """Turn prefix ANDs P into f_0 = NOT P_0 and f_i = P_{i-1} ^ P_i, shape (n, ...), in their place. Local."""
-    for i in reversed(range(1, len(prefix))):
-        prefix[i] ^= prefix[i - 1]
-    prefix[0] = invert(backend, prefix[0])
-    return prefix
+        group = backend.extend_chain(group[-1], min(_STEP, length - done))
+        yield group
 
 
 def coins(backend: Backend, thresholds: Sequence[int], *, precision: int, words: int) -> Words:
@@ -96,13 +94,16 @@ def coins(backend: Backend, thresholds: Sequence[int], *, precision: int, words:
     """
     length = next(n for n in range(isqrt(precision), 0, -1) if precision % n == 0)
     blocks = precision // length
-    prefix = _blocks(backend, length, (blocks, len(thresholds), words))
     public_bits = _binary(thresholds, precision).reshape(len(thresholds), blocks, length).transpose(2, 1, 0)
     chosen = np.where(public_bits, np.int64(-1), np.int64(0))[..., np.newaxis]
-    equal = prefix[-1].copy()
-    first = first_difference(backend, prefix)
-    first &= chosen
-    answers = np.stack([np.bitwise_xor.reduce(first, axis=0), equal])  # L and E of every block
+    answers = np.zeros((2, blocks, len(thresholds), words), dtype=np.int64)  # L and E of every block
+    # The XOR of f_i over all i with p_i = 1 has P_i wherever p_i and p_{i+1} differ, and P_{-1} = 1 if p_0 = 1.
+    changes = chosen ^ np.concatenate([chosen[1:], np.zeros_like(chosen[:1])])
+    prefixes = (word for group in _grow(backend, length, answers.shape[1:]) for word in group)
+    for change, prefix in zip(changes, prefixes, strict=True):
+        answers[0] ^= prefix & change
+        answers[1] = prefix
+    answers[0] ^= backend.public(np.broadcast_to(chosen[0], answers.shape[1:]))
     while answers.shape[1] > 1:
         pairs = answers.shape[1] // 2
         left, right, unpaired = answers[:, 0 : 2 * pairs : 2], answers[:, 1 : 2 * pairs : 2], answers[:, 2 * pairs :]
@@ -113,31 +114,23 @@ def coins(backend: Backend, thresholds: Sequence[int], *, precision: int, words:
     return result
 
 
-def select(first: Words, rows: NDArray[np.bool_]) -> Words:
-    """XOR together the words of ``first`` that each public row names. Local.
+def accumulate(chosen: Words, tosses: Sequence[Words], rows: NDArray[np.bool_]) -> None:
+    """XOR into each word of ``chosen`` those of some tosses that its public row names. Local.
 
     Args:
-        first: shape (lambda, ...).
-        rows: shape (..., lambda).
-
-    Returns:
-        Shape of the rows but for lambda, followed by that of a word of ``first``.
+        chosen: shape (..., *s).
+        tosses: t arrays of shape s. All 2^t of their sums are made, and one is added to each word: t = 4 is best.
+        rows: shape (..., t).
 
     Source:
         Arlazarov, Dinic, Kronrod, Faradzhev: the method of the four Russians (1970).
     """
-    shape = first.shape[1:]
-    chosen = np.zeros((rows[..., 0].size, *shape), dtype=np.int64)
-    for start in range(0, len(first), _TOSSES):
-        group = first[start : start + _TOSSES]
-        sums = np.zeros((1 << len(group), *shape), dtype=np.int64)
-        for bit, toss in enumerate(group):
-            np.bitwise_xor(sums[: 1 << bit], toss, out=sums[1 << bit : 2 << bit])
-        patterns = rows[..., start : start + _TOSSES].reshape(len(chosen), -1) @ (1 << np.arange(len(group)))
-        for row, pattern in zip(chosen, patterns.tolist(), strict=True):
-            if pattern:
-                row ^= sums[pattern]
-    return chosen.reshape(*rows.shape[:-1], *shape)
+    sums = np.zeros((1 << len(tosses), *tosses[0].shape), dtype=np.int64)
+    for bit, toss in enumerate(tosses):
+        np.bitwise_xor(sums[: 1 << bit], toss, out=sums[1 << bit : 2 << bit])
+    for index, pattern in np.ndenumerate(rows @ (1 << np.arange(len(tosses)))):
+        if pattern:
+            chosen[index] ^= sums[pattern]
 
 
 def fold(backend: Backend, tables: Sequence[Words], selector: Words | None) -> list[Words]:
@@ -148,20 +141,18 @@ def fold(backend: Backend, tables: Sequence[Words], selector: Words | None) -> l
         selector: shape (levels, W); None for a fresh random one, which costs an opening less.
 
     Returns:
-        Tables of shape (h, q, levels, W), in the place of the lower halves. Each costs h * q ANDs and opened bits per
-        level, the selector one opened bit; all of them together one round.
+        New tables of shape (h, q, levels, W). Each costs h * q ANDs and opened bits per level, the selector one opened
+        bit; all of them together one round.
     """
-    halves = [np.split(table, 2) for table in tables]
-    rows = sum(low.shape[0] * low.shape[1] for low, _ in halves)
-    changes = np.empty((rows, *tables[0].shape[2:]), dtype=np.int64)
-    start = 0
-    ends = [start := start + low.shape[0] * low.shape[1] for low, _ in halves]
-    for (low, high), change in zip(halves, np.split(changes, ends[:-1]), strict=True):
-        np.bitwise_xor(low, high, out=change.reshape(low.shape))
-    flipped = backend.and_random(changes) if selector is None else backend.and_rows(changes, selector)
-    for (low, _), change in zip(halves, np.split(flipped, ends[:-1]), strict=True):
-        low ^= change.reshape(low.shape)
-    return [low for low, _ in halves]
+    lows = [table[: len(table) // 2] for table in tables]
+    changes = [low ^ table[len(low) :] for low, table in zip(lows, tables, strict=True)]
+    rows = np.concatenate([change.reshape(-1, *change.shape[2:]) for change in changes])
+    flipped = backend.and_random(rows) if selector is None else backend.and_rows(rows, selector)
+    ends = np.cumsum([change.shape[0] * change.shape[1] for change in changes])
+    folded = [part.reshape(low.shape) for part, low in zip(np.split(flipped, ends[:-1]), lows, strict=True)]
+    for part, low in zip(folded, lows, strict=True):
+        part ^= low
+    return folded
 
 
 def _binary(integers: Sequence[int], precision: int) -> NDArray[np.bool_]:

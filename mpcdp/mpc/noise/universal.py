@@ -30,8 +30,8 @@ The noise y lies on Z + 1/2 and the circuits share the integer y - 1/2. With joi
 per-party noise it holds one copy of every compute party.
 """
 
-_CHUNK_WORDS = 1024
-"""At most 2^16 samples are made at a time, which bounds memory however many are wanted."""
+_CHUNK_WORDS = 2048
+"""At most 2^17 samples are made at a time, which bounds memory however many are wanted."""
 
 _NARROW_WORDS = 128
 """Up to 2^13 samples, rounds take longer than bytes: prefixes are made in blocks."""
@@ -69,7 +69,7 @@ class UniversalNoise:
         """Share ``count`` fresh integers y - 1/2, shape (count,).
 
         Every party calls it with the same count. It takes the correlated randomness of `schedule`; costs per sample
-        are in `mpcdp.mpc.noise.sampler`, rounds are for every 2^16 samples begun.
+        are in `mpcdp.mpc.noise.sampler`, rounds are for every 2^17 samples begun.
 
         Raises:
             ValueError: the count is not positive.
@@ -142,7 +142,7 @@ def _chunks(count: int) -> list[int]:
 
 def _blocks(words: int) -> int:
     """Choose the Gaussian's prefix network for a width."""
-    return 8 if words <= _NARROW_WORDS else 1
+    return 4 if words <= _NARROW_WORDS else 1
 
 
 @cache
