@@ -128,9 +128,7 @@ def accumulate(chosen: Words, tosses: Sequence[Words], rows: NDArray[np.bool_]) 
     sums = np.zeros((1 << len(tosses), *tosses[0].shape), dtype=np.int64)
     for bit, toss in enumerate(tosses):
         np.bitwise_xor(sums[: 1 << bit], toss, out=sums[1 << bit : 2 << bit])
-    for index, pattern in np.ndenumerate(rows @ (1 << np.arange(len(tosses)))):
-        if pattern:
-            chosen[index] ^= sums[pattern]
+    chosen ^= sums[rows @ (1 << np.arange(len(tosses)))]
 
 
 def fold(backend: Backend, tables: Sequence[Words], selector: Words | None) -> list[Words]:
