@@ -33,7 +33,7 @@ format: $(VENV)/installed
 	$(BIN)/ruff format .
 
 protos: $(VENV)/installed
-	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=. --grpc_python_out=. protos/mpcdp/pb/*.proto
+	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=. --pyi_out=. protos/mpcdp/pb/*.proto
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info

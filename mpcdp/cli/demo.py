@@ -157,10 +157,9 @@ def _evaluate(folder: Path, task: Task, results: Sequence[ProcessResult], second
     test = read_dataset(folder / "test.csv", task.schema_)
     tables = {o.name: read_dataset(folder / "tables" / f"{o.name}.csv", task.schema_) for o in task.owners}
     released = TrainedModel.load(folder / "network" / task.coordinator.name / "state" / "model.json")
-    alone = [
-        _accuracy(single_owner(task, name, table), test) for name, table in tables.items() for _ in range(_SIMULATED_RUNS)
-    ]
-    noisy = [_accuracy(per_owner_noise(task, tables), test) for _ in range(_SIMULATED_RUNS)]
+    runs = range(_SIMULATED_RUNS)
+    alone = [_accuracy(single_owner(task, name, table), test) for name, table in tables.items() for _ in runs]
+    noisy = [_accuracy(per_owner_noise(task, tables), test) for _ in runs]
     accuracy = {
         "non_private": _accuracy(pooled_without_privacy(task, list(tables.values())), test),
         "single_owner": float(np.mean(alone)),

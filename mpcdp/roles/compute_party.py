@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
+from typing import TypeVar
 
 import structlog
 
@@ -19,7 +20,7 @@ from mpcdp.mpc.dealing import ReceivedCorrelations, schedule_digest
 from mpcdp.mpc.noise_bank import NoiseBank, prepare_joint, prepare_per_party
 from mpcdp.plan import Plan
 from mpcdp.roles.journal import PartyJournal
-from mpcdp.roles.session import Deadline, SessionMonitor, waiting_seconds
+from mpcdp.roles.session import Deadline, SessionMonitor, limits_of, waiting_seconds
 from mpcdp.secret_sharing.randomness import KEY_BYTES
 from mpcdp.secret_sharing.shares import NoisedVector, SharedVector
 from mpcdp.task import Task
@@ -28,6 +29,7 @@ from mpcdp.transport.messages import Aggregate, DealRequest, Enrolment, Release,
 
 __all__ = ["ComputeParty", "Engine"]
 
+_T = TypeVar("_T")
 Engine = Callable[[Mesh, CorrelationSource | None], AbstractContextManager[Backend]]
 """Starts a secure computation over a mesh, with the dealer's correlations if the noise is joint."""
 
@@ -64,6 +66,7 @@ class ComputeParty:
         self._parties = tuple(party.name for party in task.compute_parties)
         self._rank = self._parties.index(name)
         self._collects = self._rank == len(self._parties) - 1
+        self._limits = limits_of(task, dimension=plan.dimension, rounds=plan.rounds)
         self._monitor = SessionMonitor(task)
         self._opening: tuple[SessionRef, Future[None]] | None = None
         self._aggregating: tuple[Aggregate, Future[Release]] | None = None
@@ -226,7 +229,7 @@ class ComputeParty:
                 self._opening = (ref, Future())
             prepared = self._opening[1]
             self._monitor.changed.notify_all()
-        prepared.result()
+        self._wait_for(prepared, self._limits.prepare_seconds)
 
     def enrol(self, caller: str, enrolment: Enrolment) -> None:
         """Take an owner's key, after binding the task digest to this session for good."""
@@ -274,7 +277,14 @@ class ComputeParty:
             answer: Future[Release] = Future()
             self._aggregating = (request, answer)
             self._monitor.changed.notify_all()
-        return answer.result()
+        return self._wait_for(answer, self._limits.message_seconds)
+
+    def _wait_for(self, future: "Future[_T]", seconds: float) -> _T:
+        """Wait for what the role's own thread answers."""
+        try:
+            return future.result(seconds)
+        except TimeoutError:
+            raise PeerTimeout(self._name, f"it was not ready within {seconds:g} s: see its log") from None
 
     def close_session(self, caller: str, ref: SessionRef, reason: str | None) -> None:
         """End the session."""

@@ -60,7 +60,7 @@ class Coordinator:
         self._parties = tuple(party.name for party in task.compute_parties)
         self._monitor = SessionMonitor(task)
         self._limits = limits_of(task, dimension=plan.dimension, rounds=plan.rounds)
-        self._mailboxes: dict[str, queue.SimpleQueue[SessionEvent]] = {}
+        self._mailboxes: dict[str, _Mailbox] = {}
         self._attending: set[str] = set()
         self._started = False
         self.seconds: dict[str, float] = {}
@@ -187,7 +187,7 @@ class Coordinator:
         declared = self._task.owner(caller).record_count
         if attendance.record_count != declared:
             raise ProtocolError(f"{caller} joins with {attendance.record_count} records, the task declares {declared}")
-        mailbox: queue.SimpleQueue[SessionEvent] = queue.SimpleQueue()
+        mailbox = _Mailbox(self._limits.session_seconds, partial(self._leave, caller))
         with self._monitor.changed:
             if self._started or self._monitor.closed:
                 raise ProtocolError("the session has already started: an owner joins before its start")
@@ -197,24 +197,15 @@ class Coordinator:
             self._attending.add(caller)
             self._monitor.changed.notify_all()
         _log.info("owner joined", owner=caller)
-        return self._events(caller, mailbox)
+        return mailbox
 
-    def _events(self, owner: str, mailbox: "queue.SimpleQueue[SessionEvent]") -> Iterator[SessionEvent]:
-        try:
-            while True:
-                event = mailbox.get(timeout=self._limits.session_seconds)
-                yield event
-                if isinstance(event, Finished | Aborted):
-                    break
-        except queue.Empty:
-            raise PeerTimeout(self._task.coordinator.name, "the session took longer than the task allows") from None
-        finally:
-            with self._monitor.changed:
-                self._attending.discard(owner)
-                if not self._started:
-                    # It left before the start and may come back.
-                    del self._mailboxes[owner]
-                self._monitor.changed.notify_all()
+    def _leave(self, owner: str) -> None:
+        with self._monitor.changed:
+            self._attending.discard(owner)
+            if not self._started:
+                # It left before the start and may come back.
+                self._mailboxes.pop(owner, None)
+            self._monitor.changed.notify_all()
 
     def _publish(self, event: SessionEvent) -> None:
         with self._monitor.changed:
@@ -228,6 +219,44 @@ class Coordinator:
         self._publish(event)
         self._monitor.wait_for(lambda: not self._attending, Deadline(self._limits.call_seconds))
         self._monitor.close(None)
+
+
+class _Mailbox(Iterator[SessionEvent]):
+    """The events of one owner's attendance, until the last one or until the owner is gone.
+
+    Args:
+        seconds: how long to wait for an event.
+        leave: called once when the attendance is over, on any thread.
+    """
+
+    def __init__(self, seconds: float, leave: Callable[[], None]) -> None:
+        self._events: queue.SimpleQueue[SessionEvent | None] = queue.SimpleQueue()
+        self._seconds = seconds
+        self._leave = leave
+        self._over = False
+
+    def put(self, event: SessionEvent) -> None:
+        """Append an event."""
+        self._events.put(event)
+
+    def close(self) -> None:
+        """End the attendance: the owner is gone."""
+        self._leave()
+        self._events.put(None)
+
+    def __next__(self) -> SessionEvent:
+        if self._over:
+            # Only when the last event has been handed over is the owner allowed to be forgotten.
+            self._leave()
+            raise StopIteration
+        try:
+            event = self._events.get(timeout=self._seconds)
+        except queue.Empty:
+            event = Aborted("the session took longer than the task allows: raise its deadlines")
+        if event is None:
+            raise StopIteration
+        self._over = isinstance(event, Finished | Aborted)
+        return event
 
 
 def _together(calls: "list[Callable[[], _T]]") -> "list[_T]":

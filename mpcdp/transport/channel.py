@@ -162,7 +162,9 @@ class Network(Protocol):
         ...
 
     def mesh(self, ref: SessionRef, names: Sequence[str]) -> AbstractContextManager[MessageMesh]:
-        """Connect this compute party with the others; leaving the context says goodbye and waits for theirs.
+        """Connect this compute party, which must be serving, with the others.
+
+        Leaving the context says goodbye and waits for theirs; leaving it with an error tells them why.
 
         Args:
             ref: the session; peers of another session are refused.

@@ -126,7 +126,13 @@ class LinkMesh:
     def _wait(self, done: Callable[[], bool]) -> None:
         """Wait until something holds that only an arrival can change, or the deadline of one exchange passes."""
         end = time.monotonic() + self._seconds
-        while not done() and (left := end - time.monotonic()) > 0:
+        while True:
+            # What is here already must not wake us again, nor pile up.
+            while not self._arrived.empty():
+                self._arrived.get_nowait()
+            left = end - time.monotonic()
+            if done() or left <= 0:
+                return
             with suppress(queue.Empty):
                 self._arrived.get(timeout=left)
 
@@ -180,7 +186,8 @@ class MeshGate:
         """
         link = Link(caller, self._changed, self._arrived)
         with self._changed:
-            if caller in self._links and self._links[caller].failure is None:
+            known = self._links.get(caller)
+            if known is not None and (known.admitted or known.failure is None):
                 raise ProtocolError(f"{caller} is already connected: stop the other process of this party")
             self._links[caller] = link
         try:

@@ -3,6 +3,7 @@
 import socket
 import struct
 import threading
+from collections.abc import Collection
 from types import TracebackType
 from typing import Self
 
@@ -69,13 +70,15 @@ class LoopbackCapture:
                 (sequence + 1 if flags & 2 else sequence, payload)
             )
 
-    def streams(self) -> dict[Flow, bytes]:
-        """Return each direction's bytes in order.
+    def streams(self, ports: Collection[int]) -> dict[Flow, bytes]:
+        """Return the bytes of each direction between two of the ports, in order.
 
         Raises:
             AssertionError: a packet is missing from the capture.
         """
-        return {flow: _join(segments) for flow, segments in self._segments.items()}
+        return {
+            flow: _join(segments) for flow, segments in self._segments.items() if flow[0] in ports and flow[1] in ports
+        }
 
 
 def _join(segments: list[tuple[int, bytes]]) -> bytes:

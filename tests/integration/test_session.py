@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from networks import TestNetwork, make_network, task_document, without_noise, write_table
 
 from mpcdp.learning.model import TrainedModel
 from mpcdp.local_network import LocalNetwork, ProcessResult
 from mpcdp.plan import make_plan
 from mpcdp.simulation import simulate
-from networks import TestNetwork, make_network, task_document, without_noise, write_table
 
 DEADLINE = 100.0
 
@@ -38,7 +38,7 @@ def _all_succeeded(results: tuple[ProcessResult, ...]) -> None:
         assert result.exit_code == 0, f"{result.name}: {result.log.read_text()}"
 
 
-@pytest.mark.parametrize("parties", [2, 3, 5])
+@pytest.mark.parametrize("parties", [2, 3, pytest.param(5, marks=pytest.mark.slow)])
 def test_model_without_noise_equals_the_run_in_the_clear(tmp_path: Path, parties: int) -> None:
     """With the noise vector replaced by zeros at an unchanged encoding, only the encoding's rounding is left."""
     made = make_network(tmp_path, task_document([20, 50, 31], parties=parties))
@@ -134,7 +134,7 @@ def test_a_task_runs_once(tmp_path: Path) -> None:
     assert made.model_path("coordinator").read_bytes() == model
 
 
-@pytest.mark.parametrize("missing", ["party-2", "dealer", "owner-2"])
+@pytest.mark.parametrize("missing", ["party-2", pytest.param("dealer", marks=pytest.mark.slow), "owner-2"])
 def test_a_process_missing_at_the_start_is_named(tmp_path: Path, missing: str) -> None:
     made = make_network(tmp_path, task_document([10, 10], parties=2, start_seconds=5.0))
     with made.processes() as network:
@@ -151,9 +151,10 @@ def test_a_process_missing_at_the_start_is_named(tmp_path: Path, missing: str) -
         _all_succeeded(network.wait(DEADLINE))
 
 
-@pytest.mark.parametrize("victim", ["party-1", "party-3", "coordinator"])
+@pytest.mark.parametrize("victim", ["party-1", pytest.param("party-3", marks=pytest.mark.slow), "coordinator"])
 def test_a_process_killed_in_the_middle_ends_the_session_everywhere(tmp_path: Path, victim: str) -> None:
-    made = make_network(tmp_path, task_document([10, 10, 10], parties=3, start_seconds=15.0))
+    deadlines = {"start_seconds": 10.0, "contribution_seconds": 10.0, "round_seconds": 10.0}
+    made = make_network(tmp_path, task_document([10, 10, 10], parties=3, deadlines=deadlines))
     with made.processes() as network:
         network.start(*(name for name in network.names if name != "owner-3"))
         _wait_for(network, "coordinator", "owner joined")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from loopback_capture import LoopbackCapture, tls_records
+from networks import make_network, task_document
 
 from mpcdp.local_network import LocalNetwork
 from mpcdp.plan import make_plan
-from loopback_capture import LoopbackCapture, tls_records
-from networks import make_network, task_document
 
 
 def _read_all(server: socket.socket) -> None:
@@ -27,9 +27,10 @@ def test_capture_tells_plain_text_from_tls() -> None:
         thread = threading.Thread(target=_read_all, args=(server,))
         thread.start()
         with socket.create_connection(("127.0.0.1", port)) as client:
+            here = client.getsockname()[1]
             client.sendall(b"GET / HTTP/1.1\r\n" * 1000)
         thread.join()
-    sent = next(stream for (_, to), stream in capture.streams().items() if to == port)
+    sent = capture.streams((port, here))[here, port]
     assert sent == b"GET / HTTP/1.1\r\n" * 1000
     with pytest.raises(AssertionError, match="TLS"):
         tls_records(sent)
@@ -57,10 +58,8 @@ def test_all_traffic_is_tls(tmp_path: Path) -> None:
         network.start()
         results = network.wait(100, progress=lambda: seen.update(_connections(network)))
     assert all(result.exit_code == 0 for result in results)
-    streams = capture.streams()
-    ports = {port for flow in seen for port in flow}
-    ours = {flow: stream for flow, stream in streams.items() if flow[0] in ports and flow[1] in ports}
-    assert {flow for flow in seen if flow in streams or flow[::-1] in streams} == seen
+    ours = capture.streams({port for flow in seen for port in flow})
+    assert {flow for flow in seen if flow in ours or flow[::-1] in ours} == seen
     assert len(ours) >= 2 * (2 + 2 * 3 + 3 + 4)  # both directions of: owners, owner-party, party-party, coordinator's
     for stream in ours.values():
         kinds = tls_records(stream)

@@ -34,9 +34,10 @@ def test_a_changed_byte_never_reads_as_the_same_agreement(agreement: RoundAgreem
     changed = bytearray(original)
     changed[position] ^= data.draw(st.integers(1, 255))
     try:
-        assert RoundAgreement.from_bytes(bytes(changed), proposer="party-3") != agreement
-    except ProtocolError as error:
-        assert "party-3" in str(error)
+        read = RoundAgreement.from_bytes(bytes(changed), proposer="party-3")
+    except ProtocolError:
+        return
+    assert read != agreement
 
 
 @given(st.binary(max_size=200))
@@ -76,9 +77,8 @@ def test_the_shares_of_all_parties_add_up_to_the_sum(parties: int) -> None:
     agreement = RoundAgreement(
         session=b"s" * 32, round_index=3, plan_digest=b"p" * 32, model_digest=b"m" * 32, owners=tuple(nonces.items())
     )
-    shares = [
-        share_of_sum(agreement, {name: keys[name][rank] for name in vectors}, dimension=7) for rank in range(parties - 1)
-    ]
+    held = [{name: keys[name][rank] for name in vectors} for rank in range(parties - 1)]
+    shares = [share_of_sum(agreement, keys_of_party, dimension=7) for keys_of_party in held]
     uploads = [SharedVector(last_share(vectors[name], keys[name], nonce=nonces[name])) for name in vectors]
     shares.append(SharedVector.total(uploads, dimension=7))
     np.testing.assert_array_equal(reconstruct(shares), sum(vectors.values()))

@@ -89,7 +89,11 @@ class MeshContract:
         def run() -> None:
             try:
                 with network.mesh(REF, _TWO) as mesh:
-                    result.set_result([mesh.exchange("step", b"mine")[1] for _ in range(rounds)])
+                    try:
+                        result.set_result([mesh.exchange("step", b"mine")[1] for _ in range(rounds)])
+                    except MpcdpError as error:
+                        result.set_exception(error)
+                        raise
             except MpcdpError as error:
                 if not result.done():
                     result.set_exception(error)
@@ -167,7 +171,7 @@ class MeshContract:
             for _ in range(2 if mesh.rank else 1):
                 mesh.exchange("step", b"x")
 
-        results = _run(_parties(world, 3, _QUICK), script)
+        results = _run(_parties(world, 3, replace(LIMITS, message_seconds=1.0)), script)
         assert all(isinstance(result, MpcdpError) for result in results)
         assert any(isinstance(result, ProtocolError) and "goodbye" in str(result) for result in results)
 
@@ -187,7 +191,6 @@ class MeshContract:
         frames = write_payload("step", 0, b"theirs")
         raw.hello()
         raw.send(*frames, *frames)
-        raw.end()
         with raises(ProtocolError, "compute-1", "message 0", "message 1"):
             result.result(5)
         raw.leave()

@@ -13,6 +13,9 @@ from mpcdp.transport.reader import printable
 
 __all__ = ["GrpcStream"]
 
+_WRONG_NAME = ("verification check failed", "is not in peer certificate")
+"""What versions of gRPC say when a server's certificate has another name."""
+
 
 class _Call(Protocol):
     def __next__(self) -> bytes: ...
@@ -62,7 +65,7 @@ class GrpcStream:
         match code:
             case grpc.StatusCode.DEADLINE_EXCEEDED:
                 return late(name, self._method, self._seconds)
-            case grpc.StatusCode.UNAVAILABLE if "verification check failed" in details.lower():
+            case grpc.StatusCode.UNAVAILABLE if any(words in details.lower() for words in _WRONG_NAME):
                 return IdentityError(
                     f"{name}: whoever listens at its address has no certificate for {self._peer.certificate}: "
                     "correct the address under [peers], or give it its own certificate"

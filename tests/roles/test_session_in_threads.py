@@ -1,0 +1,245 @@
+"""The protocol between the roles, message by message."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from session_world import SessionWorld, make_dataset, make_task
+
+from mpcdp.errors import BudgetError, MpcdpError, PeerError, PeerTimeout, ProtocolError, SessionAborted
+from mpcdp.mpc.aggregation import RoundAgreement
+from mpcdp.mpc.noise_bank import NoiseBank
+from mpcdp.privacy.ledger import Ledger
+from mpcdp.roles import compute_party
+from mpcdp.roles.compute_party import ComputeParty
+from mpcdp.secret_sharing.shares import NoiseShare
+from mpcdp.simulation import simulate
+from mpcdp.task import Task
+from mpcdp.transport.in_process import Parcel
+from mpcdp.transport.messages import Aggregate, Enrolment, SessionRef, Upload
+
+RECORDS = {"owner-1": 20, "owner-2": 35}
+
+
+@pytest.fixture(name="task")
+def _task() -> Task:
+    return make_task(RECORDS)
+
+
+def _world(folder: Path, task: Task) -> SessionWorld:
+    datasets = {owner.name: make_dataset(task, owner.name, seed=i) for i, owner in enumerate(task.owners)}
+    return SessionWorld(folder, task, datasets)
+
+
+def _without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    def zeros(*_: object, dimension: int, rounds: int) -> NoiseBank:
+        return NoiseBank(NoiseShare(np.zeros(dimension * rounds, dtype=np.int64)), dimension=dimension, rounds=rounds)
+
+    monkeypatch.setattr(compute_party, "prepare_per_party", zeros)
+
+
+@pytest.mark.parametrize("parties", [2, 3, 5])
+def test_without_noise_the_model_is_the_one_in_the_clear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parties: int
+) -> None:
+    _without_noise(monkeypatch)
+    world = _world(tmp_path, make_task(RECORDS, parties=parties))
+    world.run()
+    assert not world.errors
+    exact = simulate(world.task, world.datasets, noise=False)
+    offset = world.plan.decode_offset / world.plan.encoding.scale / sum(RECORDS.values())
+    for model in world.models.values():
+        np.testing.assert_allclose(model.coefficients, exact + offset, rtol=1e-12, atol=1e-15)
+    assert set(world.models) == {"coordinator", "owner-1", "owner-2"}
+
+
+def test_every_owner_is_charged_before_its_first_upload_and_for_the_whole_plan(tmp_path: Path, task: Task) -> None:
+    world = _world(tmp_path, task)
+    charged_at_upload = []
+
+    def look(parcel: Parcel) -> bytes:
+        if parcel.method == "ComputeParty/Upload" and parcel.sender.startswith("owner"):
+            with Ledger(tmp_path / parcel.sender / "ledger.db") as ledger:
+                charged_at_upload.append(ledger.total())
+        return parcel.message
+
+    world.fault = look
+    world.run()
+    assert not world.errors
+    assert set(charged_at_upload) == {world.plan.cost}
+    assert any(b"reveal" in parcel.message for parcel in world.parcels)  # what other tests look for in vain
+    with Ledger(tmp_path / "owner-1" / "ledger.db") as ledger:
+        ledger.verify()
+        assert ledger.total() == world.plan.cost
+        assert len(ledger.entries()) == 2  # the charge and the release
+
+
+def test_the_low_bit_of_releases_is_uniform(tmp_path: Path) -> None:
+    """Also when every contribution is zero: neither the sum's parity nor the noise's offset shows."""
+    task = make_task({"owner-1": 2, "owner-2": 2}, features=1023)
+    world = _world(tmp_path, task)
+    world.run()
+    assert not world.errors
+    scale = world.plan.encoding.scale * 4
+    units = np.rint(np.asarray(world.models["coordinator"].coefficients) * scale - world.plan.decode_offset)
+    odd = int((units.astype(np.int64) & 1).sum())
+    assert 432 <= odd <= 592  # 1024 fair coins, five standard deviations
+
+
+def test_an_owner_that_leaves_before_uploading_is_left_out(tmp_path: Path) -> None:
+    """With enough owners left, the model is the weighted mean of theirs, and the plan's noise is unchanged."""
+    task = make_task({**RECORDS, "owner-3": 10}, minimum=2, seconds=3.0)
+    world = _world(tmp_path, task)
+    world.run(without=("owner-3",))
+    assert not world.errors
+    assert world.models["owner-1"].owners == ("owner-1", "owner-2")
+    present = {name: world.datasets[name] for name in RECORDS}
+    deviation = np.asarray(world.models["coordinator"].coefficients) - simulate(task, present, noise=False)
+    assert np.abs(deviation).max() < 8 * world.plan.noise_deviation / 55
+
+
+def test_too_few_owners_end_the_session_and_cost_nothing(tmp_path: Path) -> None:
+    task = make_task(RECORDS, seconds=2.0)
+    world = _world(tmp_path, task)
+    world.run(without=("owner-2",))
+    assert isinstance(world.errors["coordinator"], PeerTimeout)
+    assert all("owner-2" in str(error) for error in world.errors.values())
+    assert set(world.errors) == {"coordinator", "owner-1", "party-1", "party-2", "party-3"}
+    with Ledger(tmp_path / "owner-1" / "ledger.db") as ledger:
+        assert ledger.entries() == ()
+    again = _world(tmp_path, task)
+    again.run()
+    assert not again.errors
+
+
+def test_an_upload_that_never_arrives_ends_the_session_without_a_release(tmp_path: Path) -> None:
+    task = make_task(RECORDS, seconds=3.0)
+    world = _world(tmp_path, task)
+    world.fault = lambda parcel: None if parcel.method.endswith("Upload") else parcel.message
+    world.run()
+    assert not world.models
+    assert all(isinstance(error, PeerError | SessionAborted) for error in world.errors.values())
+    assert not any(b"reveal" in parcel.message for parcel in world.parcels)
+
+
+@pytest.mark.parametrize("victim", ["party-1", "party-3"])
+def test_a_party_that_dies_before_the_commit_keeps_the_others_from_opening(
+    tmp_path: Path, task: Task, victim: str
+) -> None:
+    world = _world(tmp_path, task)
+
+    def kill_at_commit(parcel: Parcel) -> bytes | None:
+        if parcel.sender == victim and b"commit" in parcel.message:
+            world.world.kill(victim)
+            return None
+        return parcel.message
+
+    world.fault = kill_at_commit
+    world.run()
+    assert not world.models
+    assert not any(b"reveal" in parcel.message for parcel in world.parcels)
+    assert any(victim in str(error) for error in world.errors.values())
+
+
+def test_a_task_is_run_once_by_owners_and_by_parties(tmp_path: Path, task: Task) -> None:
+    first = _world(tmp_path, task)
+    first.run()
+    assert not first.errors
+    second = _world(tmp_path, make_task(RECORDS, seconds=20.0))
+    second.run(without=("coordinator", "party-1", "party-2", "party-3"))
+    assert all(isinstance(second.errors[name], BudgetError) for name in RECORDS)
+    for name in RECORDS:
+        (tmp_path / name / "ledger.db").unlink()
+    third = _world(tmp_path, task)
+    third.run()
+    assert isinstance(third.errors["coordinator"], BudgetError)
+    assert "run once" in str(third.errors["coordinator"])
+    assert not third.models
+
+
+def _party_in_session(world: SessionWorld, name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, ComputeParty]:
+    """Keep the compute parties' objects, to call them as their network would."""
+    parties: dict[str, ComputeParty] = {}
+    run = ComputeParty.run
+
+    def keep(party: ComputeParty) -> None:
+        parties[party._name] = party
+        run(party)
+
+    monkeypatch.setattr(ComputeParty, "run", keep)
+    return parties
+
+
+def test_bad_requests_are_refused_and_change_nothing(
+    tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replayed, second, misshaped, misdirected and foreign messages, all while a session runs that then succeeds."""
+    world = _world(tmp_path, task)
+    parties = _party_in_session(world, "party-3", monkeypatch)
+    refused: list[str] = []
+    tried = False
+
+    def expect(words: str, call: object, *arguments: object) -> None:
+        with pytest.raises(MpcdpError, match=words):
+            call(*arguments)  # type: ignore[operator]
+        refused.append(words)
+
+    def attack(parcel: Parcel) -> bytes:
+        nonlocal tried
+        if tried or parcel.sender != "party-3" or b'"owners"' not in parcel.message:
+            return parcel.message
+        tried = True
+        last, first = parties["party-3"], parties["party-1"]
+        ref = last._enrolments["owner-1"].ref
+        mine = last._uploads["owner-1"]
+        other_task = SessionRef(task_digest=bytes(32), session=ref.session)
+        other_session = SessionRef(task_digest=ref.task_digest, session=bytes(32))
+        last.upload("owner-1", mine)  # the same bytes again: a retry
+        expect("another share", last.upload, "owner-1", replace(mine, nonce=bytes(32)))
+        expect("another share", last.upload, "owner-1", replace(mine, values=mine.values + 1))
+        expect("coordinates", last.upload, "owner-1", replace(mine, values=mine.values[1:].copy()))
+        expect("round 1", last.upload, "owner-1", replace(mine, round_index=1))
+        expect("session", last.upload, "owner-1", replace(mine, ref=other_session))
+        expect("task", last.upload, "owner-1", replace(mine, ref=other_task))
+        expect("last compute party", first.upload, "owner-1", mine)
+        expect("another key", first.enrol, "owner-1", Enrolment(ref=ref, owner="owner-1", key=bytes(32)))
+        expect("32 bytes", first.enrol, "owner-1", Enrolment(ref=ref, owner="owner-1", key=b""))
+        expect("0 bytes", last.enrol, "owner-1", Enrolment(ref=ref, owner="owner-1", key=bytes(32)))
+        expect("enrolled", last.upload, "stranger", replace(mine, owner="stranger"))
+        again = Aggregate(ref=ref, round_index=0, model_digest=bytes(32), owners=())
+        expect("already running", last.aggregate, "coordinator", again)
+        expect("not next", last.aggregate, "coordinator", replace(again, round_index=1))
+        expect("session", last.aggregate, "coordinator", replace(again, ref=other_session))
+        expect("already taken part", first.open_session, "coordinator", other_session)
+        expect("task", first.open_session, "coordinator", other_task)
+        assert isinstance(mine, Upload)
+        return parcel.message
+
+    world.fault = attack
+    world.run()
+    assert len(refused) == 16
+    assert not world.errors
+    deviation = np.asarray(world.models["coordinator"].coefficients) - simulate(task, world.datasets, noise=False)
+    assert np.abs(deviation).max() < 8 * world.plan.noise_deviation / 55
+
+
+def test_a_collector_that_invents_owners_is_refused_by_every_party(
+    tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for owners in ((("owner-9", bytes(32)),) * 2, (("owner-1", bytes(32)),) * 2, (("owner-1", bytes(32)),)):
+        collect = ComputeParty._collect
+
+        def lie(
+            party: ComputeParty, request: object, owners: object = owners, collect: object = collect
+        ) -> RoundAgreement:
+            return replace(collect(party, request), owners=owners)  # type: ignore[operator, no-any-return]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ComputeParty, "_collect", lie)
+            folder = tmp_path / str(len(list(tmp_path.iterdir())))
+            world = _world(folder, task)
+            world.run()
+        assert not world.models
+        assert isinstance(world.errors["party-1"], ProtocolError)
+        assert not any(b"reveal" in parcel.message for parcel in world.parcels)
