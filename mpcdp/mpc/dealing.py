@@ -38,6 +38,7 @@ from mpcdp.secret_sharing.shares import RingVector
 
 __all__ = [
     "CHUNK_BYTES",
+    "Correlations",
     "DealtCorrelations",
     "ReceivedCorrelations",
     "batch_seeds",

@@ -239,6 +239,8 @@ def test_fresh_operands_are_what_masks_and_coins_say(gate: str, party_count: int
     rows = generator.integers(-(2**63), 2**63, (2, FRESH_WORDS))
     run, masks = run_fresh(party_count, gate, rows)
     coins = run.coins.reshape(-1, FRESH_WORDS)
+    assert len(coins) == {"and_random": 1, "extend_chain": 2, "random_chain": 3}[gate]  # each fresh bit has its own
+    assert np.unique(coins).size == coins.size
     if gate == "and_random":
         expected = list(rows & (masks[-1] ^ coins[0]))
     elif gate == "extend_chain":
