@@ -2,6 +2,9 @@
 
 Circuits are written once against `Backend` and run on every engine. Bits are *bit-sliced*: one int64 word holds the
 same bit of 64 independent lanes. XOR of shared words is local (numpy's ``^``).
+
+Gates come in the forms that are cheap to open. An AND of two shared words opens both, masked; but a selector that many
+words are ANDed with is opened once, and a *fresh random* operand not at all. `mpcdp.mpc.dealing` has the equations.
 """
 
 from collections.abc import Sequence
@@ -22,7 +25,7 @@ Words = NDArray[np.int64]
 class Backend(Protocol):
     """One party's handle on a joint computation of ``party_count`` parties.
 
-    All parties call the same methods with equal shapes in the same order.
+    All parties call the same methods with equal shapes in the same order. No method changes its arguments.
     """
 
     @property
@@ -43,18 +46,73 @@ class Backend(Protocol):
         """Share public words: rank 0 holds them, the others zero. No communication."""
         ...
 
-    def and_words(self, x: Words, y: Words) -> Words:
-        """Share x AND y, for equal shapes. One round."""
-        ...
-
-    def bits_to_arithmetic(self, bits: Words) -> RingVector:
-        """Convert XOR-shared bits to additive shares of 0 or 1 over Z_2^64. One round, opened packed.
+    def and_rows(self, rows: Words, selector: Words) -> Words:
+        """Share rows[i] AND selector for every i. One round, n + 1 words opened per word of the selector.
 
         Args:
-            bits: shape (n, w).
+            rows: shape (n, ...).
+            selector: shape (...), that of one row.
 
         Returns:
-            Shape (n, 64 * w): column 64 * j + i holds lane i (bit i, least significant first) of word j.
+            Shape (n, ...).
+        """
+        ...
+
+    def and_random(self, rows: Words) -> Words:
+        """Share rows[i] AND r for every i, with one fresh random r. One round, n words opened per word of r.
+
+        Args:
+            rows: shape (n, ...).
+
+        Returns:
+            Shape (n, ...). The selector r, of the shape of one row, is used here and nowhere else.
+        """
+        ...
+
+    def random_chain(self, length: int, shape: tuple[int, ...]) -> Words:
+        """Share r_0, r_0 & r_1, ..., the prefix ANDs of fresh random bits. No communication.
+
+        Args:
+            length: number of bits, at least 2; corrections grow as 2^length.
+            shape: of each.
+
+        Returns:
+            Shape (length, *shape).
+        """
+        ...
+
+    def extend_chain(self, head: Words, length: int) -> Words:
+        """Share head & r_0, head & r_0 & r_1, ..., with fresh random bits. One round, one word opened per word.
+
+        Args:
+            head: any shape.
+            length: number of random bits, at least 1; corrections grow as 2^(length + 1).
+
+        Returns:
+            Shape (length, *head.shape).
+        """
+        ...
+
+    def random_integers(self, bits: int, words: int) -> tuple[Words, RingVector]:
+        """Share fresh random integers, both bit by bit and over Z_2^64. No communication.
+
+        Returns:
+            Digits, least significant first, shape (bits, words); and values, shape (64 * words,): entry 64 * j + i is
+            the integer of lane i (bit i, least significant first) of word j. Uniform below 2^bits and unknown unless
+            all parties collude; a backend without secrecy may return zeros.
+        """
+        ...
+
+    def unmask(self, digits: Words, masks: RingVector) -> RingVector:
+        """Share x over Z_2^64, given the digits of x + mask. One round, one bit opened per digit and lane.
+
+        Args:
+            digits: shape (n + 1, words): x + mask in binary, where x < 2^n and the mask is of `random_integers` of n
+                bits, used nowhere else. The last digit, the carry, is converted and stays secret.
+            masks: shape (64 * words,): the masks' values.
+
+        Returns:
+            Shape (64 * words,).
         """
         ...
 
@@ -69,15 +127,27 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class CorrelationRequest:
-    """Correlated randomness that one step of a circuit consumes.
+    """Correlated randomness that one step of a circuit consumes; `mpcdp.mpc.dealing` has the equations.
 
     Args:
-        kind: ``"and"``: Beaver triples, c = a AND b over XOR shares; ``"bit"``: random bits r in both sharings.
-        words: number of 64-lane words.
+        kind: ``"and"``: masks of ``fan`` rows and of their selector, and the products; ``"chain"``: masks of a head and
+            of ``fan`` random bits, and the products of all their subsets; ``"integer"``: random integers of ``fan``
+            bits, in both sharings.
+        fan: number of rows, of random bits after the head, or of digits.
+        words: number of 64-lane words of each.
+
+    Raises:
+        ValueError: a number is not positive, or the fan of a chain or an integer is too large.
     """
 
-    kind: Literal["and", "bit"]
+    kind: Literal["and", "chain", "integer"]
+    fan: int
     words: int
+
+    def __post_init__(self) -> None:
+        largest = {"and": 1 << 20, "chain": 4, "integer": 63}[self.kind]
+        if not 1 <= self.fan <= largest or self.words < 1:
+            raise ValueError(f"correlations {self.kind!r} have a fan of 1 to {largest} and a positive number of words")
 
 
 class CorrelationSource(Protocol):

@@ -1,23 +1,26 @@
-"""The `Backend` whose operations are CrypTen's: Beaver ANDs, conversion of bits, and the reveal.
+"""The `Backend` on CrypTen: its randomness, its openings, its reveal; gates on the dealer's correlations.
 
 Values are integers throughout (CrypTen's precision 0): its fixed-point decoding is wrong for negative numbers and its
-truncation for three or more parties, so neither is used.
+truncation for three or more parties, so neither is used. Gates are CrypTen's Beaver AND, whose formula it applies with
+several allocations and without telling a selector or a fresh operand apart; here they work in place.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 
 import numpy as np
 import torch
 
 from mpcdp.mpc.backend import CorrelationSource, Mesh, Words
+from mpcdp.mpc.bit_slicing import integers
 from mpcdp.mpc.crypten_session import CryptenSession, crypten_session
-from mpcdp.mpc.dealing import lanes
+from mpcdp.mpc.dealing import Correlations
 from mpcdp.secret_sharing.shares import NoisedVector, RingVector
 
 # isort: split
 # CrypTen can be imported only after `crypten_session` has prepared torch for it.
-from crypten.mpc.primitives import ArithmeticSharedTensor, BinarySharedTensor, beaver
+from crypten.mpc.primitives import ArithmeticSharedTensor, BinarySharedTensor
 
 __all__ = ["CryptenBackend", "crypten_engine"]
 
@@ -34,8 +37,9 @@ class CryptenBackend:
         session: an open `mpcdp.mpc.crypten_session.crypten_session`.
 
     Guarantees:
-        Against any k - 1 semi-honest parties, nothing but what `reveal` opens is learnt: what and_words and
-        bits_to_arithmetic open is masked by words that are uniform unless the dealer colludes.
+        Against any k - 1 semi-honest parties, nothing but what `reveal` opens is learnt: everything else that is opened
+        is masked by words that are uniform unless the dealer colludes. Against the dealer alone, fresh random operands
+        are masked by the parties' common coins (`mpcdp.mpc.dealing`).
     """
 
     def __init__(self, session: CryptenSession) -> None:
@@ -60,37 +64,128 @@ class CryptenBackend:
         """Share public words: rank 0 holds them, the others zero. No communication."""
         return words.copy() if self.rank == 0 else np.zeros_like(words)
 
-    def and_words(self, x: Words, y: Words) -> Words:
-        """Share x AND y with one Beaver triple of equal shape. One round, 16 bytes per word to each peer.
+    def and_rows(self, rows: Words, selector: Words) -> Words:
+        """Share rows[i] AND selector. One round, 8 (n + 1) bytes per word of the selector to each peer.
 
-        Opens e = x ^ a and f = y ^ b, then z = (b & e) ^ (a & f) ^ (e & f at rank 0) ^ c.
-
-        Raises:
-            ValueError: the shapes differ.
-            ProtocolError: the dealer sent too few corrections, or a peer's shapes differ.
-        """
-        if x.shape != y.shape:
-            raise ValueError(f"AND needs equal shapes, not {x.shape} and {y.shape}")
-        shares = (BinarySharedTensor.from_shares(_tensor(words), precision=0) for words in (x, y))
-        product: Words = beaver.AND(*shares).share.numpy()
-        return product
-
-    def bits_to_arithmetic(self, bits: Words) -> RingVector:
-        """Convert bits with dealt random bits r = lanes of R. One round, 8 bytes per word of 64 bits to each peer.
-
-        Opens z = bits ^ r packed, then x = R * (1 - 2 z) + (z at rank 0), lane by lane.
+        Opens e_i = rows[i] ^ a_i and f = selector ^ b; see `_multiply`.
 
         Raises:
-            ValueError: ``bits`` does not have the shape (n, w).
+            ValueError: a row and the selector differ in shape.
             ProtocolError: the dealer sent too few corrections, or a peer's shapes differ.
         """
-        if bits.ndim != 2:
-            raise ValueError(f"bits to convert have a shape (n, w), not {bits.shape}")
-        ring, packed = self._session.provider.packed_bits(bits.shape)
-        opened = (BinarySharedTensor.from_shares(_tensor(bits), precision=0) ^ packed).reveal()
-        flips = torch.from_numpy(lanes(opened.numpy()))
-        converted: RingVector = ring.mul_(flips.mul(-2).add_(1)).add_(flips).share.numpy()
-        return converted
+        if rows.shape[1:] != selector.shape:
+            raise ValueError(f"AND needs a selector of the rows' shape {rows.shape[1:]}, not {selector.shape}")
+        masks, products = self._session.provider.dealt.products(len(rows), selector.size)
+        mask = masks[-1].copy()
+        masks[:-1] ^= rows.reshape(len(rows), -1)
+        masks[-1] ^= selector.reshape(-1)
+        opened = self._open(masks)
+        return self._multiply(rows, opened[:-1], mask, opened[-1], products)
+
+    def and_random(self, rows: Words) -> Words:
+        """Share rows[i] AND r, r = b ^ (common coins). One round, 8 n bytes per word of r to each peer.
+
+        Opens e_i = rows[i] ^ a_i; see `_multiply`.
+
+        Raises:
+            ProtocolError: the dealer sent too few corrections, or a peer's shapes differ.
+        """
+        words = prod(rows.shape[1:])
+        masks, products = self._session.provider.dealt.products(len(rows), words)
+        masks[:-1] ^= rows.reshape(len(rows), -1)
+        return self._multiply(rows, self._open(masks[:-1]), masks[-1], self._session.coins.words(words), products)
+
+    @staticmethod
+    def _multiply(rows: Words, opened: Words, mask: Words, flips: Words, products: Words) -> Words:
+        """Share x_i & (b ^ f) = (e_i & b) ^ (f & x_i) ^ (a_i & b), from shares of all but the public e_i and f."""
+        opened &= mask
+        products ^= opened
+        np.bitwise_and(rows.reshape(opened.shape), flips, out=opened)
+        products ^= opened
+        return products.reshape(rows.shape)
+
+    def random_chain(self, length: int, shape: tuple[int, ...]) -> Words:
+        """Share prefix ANDs of fresh bits, each a mask ^ (common coins). No communication.
+
+        Raises:
+            ProtocolError: the dealer sent too few corrections.
+        """
+        words = prod(shape)
+        shares = self._session.provider.dealt.chain(length - 1, words)
+        flips = self._session.coins.words(length * words).reshape(length, words)
+        chain = np.empty((length, words), dtype=np.int64)
+        chain[0] = shares[1] ^ self.public(flips[0])
+        self._chain(shares, flips, chain)
+        return chain.reshape(length, *shape)
+
+    def extend_chain(self, head: Words, length: int) -> Words:
+        """Share prefix ANDs of the head and fresh bits. One round, 8 bytes per word to each peer.
+
+        Opens e = head ^ a_0; the fresh bits are a mask ^ (common coins) each.
+
+        Raises:
+            ProtocolError: the dealer sent too few corrections, or a peer's shapes differ.
+        """
+        shares = self._session.provider.dealt.chain(length, head.size)
+        flips = np.empty((length + 1, head.size), dtype=np.int64)
+        flips[0] = self._open(shares[1] ^ head.reshape(-1))
+        flips[1:] = self._session.coins.words(length * head.size).reshape(length, -1)
+        chain = np.empty((length + 1, head.size), dtype=np.int64)
+        chain[0] = head.reshape(-1)
+        self._chain(shares, flips, chain)
+        return chain[1:].reshape(length, *head.shape)
+
+    @staticmethod
+    def _chain(shares: Correlations, flips: Words, chain: Words) -> None:
+        """Fill in chain[j] = v_0 & ... & v_j, where v_j = a_j ^ flips[j] and the flips are public; chain[0] is given.
+
+        Let W_j(T), T a set of masks after the j-th, be the AND of v_0, ..., v_j and of all masks in T. Then W_j(T) =
+        W_(j-1)(T + {j}) ^ (flips[j] & W_(j-1)(T)), where W_(-1)(T) is dealt, and chain[j] = W_j({}).
+        """
+        for j, flip in enumerate(flips):
+            for subset in range(2 << j, 1 << len(flips), 2 << j):
+                shares[subset] &= flip
+                shares[subset] ^= shares[subset | 1 << j]
+            if j > 0:
+                np.bitwise_and(chain[j - 1], flip, out=chain[j])
+                chain[j] ^= shares[1 << j]
+
+    def random_integers(self, bits: int, words: int) -> tuple[Words, RingVector]:
+        """Share dealt random integers. No communication.
+
+        Raises:
+            ProtocolError: the dealer sent too few corrections.
+        """
+        return self._session.provider.dealt.integers(bits, words)
+
+    def unmask(self, digits: Words, masks: RingVector) -> RingVector:
+        """Share x, given x + mask in binary. One round, 8 bytes per word of digits to each peer.
+
+        Opens the digits but for the carry, and the carry ^ r for a dealt random bit r = [R]; then x = (what was
+        opened) - mask + 2^n carry, and carry = R ^ z = R (1 - 2 z) + z.
+
+        Raises:
+            ProtocolError: the dealer sent too few corrections, or a peer's shapes differ.
+        """
+        bits, words = len(digits) - 1, digits.shape[1]
+        (packed,), carry = self._session.provider.dealt.integers(1, words)
+        frame = digits.copy()
+        frame[-1] ^= packed
+        opened = self._open(frame)
+        flips = integers(opened[-1:])
+        np.negative(carry, out=carry, where=flips.astype(np.bool_))
+        if self.rank == 0:
+            carry += flips
+        carry <<= bits
+        carry -= masks
+        if self.rank == 0:
+            carry += integers(opened[:-1])
+        return carry
+
+    def _open(self, words: Words) -> Words:
+        """Open masked words to all parties, through CrypTen. One round."""
+        opened: Words = BinarySharedTensor.from_shares(_tensor(words), precision=0).reveal().numpy()
+        return opened
 
     def reveal(self, vector: NoisedVector) -> RingVector:
         """Open a noised vector to all parties, shape (d,). One round, d * 8 bytes to each peer.
@@ -115,7 +210,7 @@ def crypten_engine(mesh: Mesh, correlations: CorrelationSource | None) -> Iterat
 
     Args:
         mesh: the parties.
-        correlations: what the dealer sent; None if no AND and no conversion of bits will be asked for.
+        correlations: what the dealer sent; None if no gate and no random integer will be asked for.
     """
     with crypten_session(mesh, correlations) as session:
         yield CryptenBackend(session)

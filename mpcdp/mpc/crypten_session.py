@@ -27,6 +27,7 @@ from torch.distributed import ReduceOp
 
 from mpcdp.errors import ProtocolError
 from mpcdp.mpc.backend import CorrelationSource, Mesh, Words
+from mpcdp.mpc.common_coins import CommonCoins
 from mpcdp.mpc.dealing import DealtCorrelations
 from mpcdp.secret_sharing.randomness import KeyStream, random_key
 
@@ -51,7 +52,7 @@ def _crypten_importable() -> Iterator[None]:
 with _crypten_importable():
     import crypten
     from crypten.communicator import Communicator
-    from crypten.mpc.primitives import ArithmeticSharedTensor, BinarySharedTensor
+    from crypten.mpc.primitives import BinarySharedTensor
     from crypten.mpc.provider.provider import TupleProvider
 
 _CPU = torch.device("cpu")
@@ -178,10 +179,11 @@ for _name in (
 class DealtTupleProvider(TupleProvider):  # type: ignore[misc]  # CrypTen is untyped
     """CrypTen's source of correlated randomness: this party's shares of what the dealer dealt, each used once.
 
-    Nothing is dealt for multiplications, comparisons or truncations; they raise NotImplementedError.
+    CrypTen itself asks for the triples of its own AND, `BinarySharedTensor.__and__`. Nothing is dealt for
+    multiplications, comparisons or truncations; they raise NotImplementedError.
 
     Args:
-        correlations: what the dealer sent, or None in a session without a dealer, where all methods raise.
+        correlations: what the dealer sent, or None in a session without a dealer.
     """
 
     NAME = "mpcdp"
@@ -190,7 +192,13 @@ class DealtTupleProvider(TupleProvider):  # type: ignore[misc]  # CrypTen is unt
         super().__init__()
         self._correlations = correlations
 
-    def _dealt(self) -> DealtCorrelations:
+    @property
+    def dealt(self) -> DealtCorrelations:
+        """What the dealer dealt.
+
+        Raises:
+            RuntimeError: the session has no dealer.
+        """
         if self._correlations is None:
             raise RuntimeError("this CrypTen session was opened without a dealer's correlations")
         return self._correlations
@@ -204,33 +212,17 @@ class DealtTupleProvider(TupleProvider):  # type: ignore[misc]  # CrypTen is unt
         """
         if tuple(size0) != tuple(size1):
             raise ValueError(f"a triple has one shape, not {tuple(size0)} and {tuple(size1)}")
-        a, b, c = (_binary(share, size0) for share in self._dealt().triples(math.prod(size0)))
-        return a, b, c
-
-    def packed_bits(self, size: Any) -> tuple[Any, Any]:
-        """Return shares of uniform bits: (R, r), R = lanes(r), with r packed into words of the given shape (n, w).
-
-        Returns:
-            R: ArithmeticSharedTensor of shape (n, 64 * w), each entry 0 or 1.
-            r: BinarySharedTensor of shape (n, w).
-
-        Raises:
-            ProtocolError: the dealer sent too few corrections.
-        """
-        packed, ring = self._dealt().bits(math.prod(size))
-        shape = (*size[:-1], 64 * size[-1])
-        return ArithmeticSharedTensor.from_shares(torch.from_numpy(ring.reshape(shape)), precision=0), _binary(
-            packed, size
+        (left, right), (product,) = self.dealt.products(1, math.prod(size0))
+        a, b, c = (
+            BinarySharedTensor.from_shares(torch.from_numpy(share.reshape(size0)), precision=0)
+            for share in (left, right, product)
         )
+        return a, b, c
 
 
 for _name in ("generate_additive_triple", "square", "wrap_rng", "trace", "fill_cache", "save_cache", "load_cache"):
-    setattr(DealtTupleProvider, _name, _refuse(_name, "the dealer deals AND triples and packed bits only"))
-DealtTupleProvider.B2A_rng = _refuse("B2A_rng", "it opens 64 times too much; use CryptenBackend.bits_to_arithmetic")
-
-
-def _binary(words: Words, size: Any) -> Any:
-    return BinarySharedTensor.from_shares(torch.from_numpy(words.reshape(size)), precision=0)
+    setattr(DealtTupleProvider, _name, _refuse(_name, "the dealer deals what CryptenBackend uses"))
+DealtTupleProvider.B2A_rng = _refuse("B2A_rng", "it opens 64 times too much; use CryptenBackend.unmask")
 
 
 class _SharedGenerators(dict[torch.device, KeyStream]):
@@ -263,10 +255,12 @@ class CryptenSession:
     Args:
         communicator: opens values; counts rounds, bytes and seconds.
         provider: hands out the dealer's correlations.
+        coins: random words that are public among the parties.
     """
 
     communicator: MeshCommunicator
     provider: DealtTupleProvider
+    coins: CommonCoins
 
 
 def _replacements(session: CryptenSession) -> Iterator[tuple[Any, str, object]]:
@@ -286,7 +280,7 @@ def _replacements(session: CryptenSession) -> Iterator[tuple[Any, str, object]]:
 
 @contextmanager
 def crypten_session(mesh: Mesh, correlations: CorrelationSource | None) -> Iterator[CryptenSession]:
-    """Run CrypTen over a mesh until the context ends; then put everything back. No communication.
+    """Run CrypTen over a mesh until the context ends; then put everything back. No communication yet.
 
     Torch computes on one thread meanwhile: all parties of a demo share a machine, and words are small.
 
@@ -304,7 +298,7 @@ def crypten_session(mesh: Mesh, correlations: CorrelationSource | None) -> Itera
         if crypten.is_initialized():
             raise RuntimeError("CrypTen was initialised by other code in this process; use a process for each session")
         dealt = None if correlations is None else DealtCorrelations(correlations, rank=mesh.rank)
-        session = CryptenSession(MeshCommunicator(mesh), DealtTupleProvider(dealt))
+        session = CryptenSession(MeshCommunicator(mesh), DealtTupleProvider(dealt), CommonCoins(mesh))
         stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(1)
         for owner, name, value in _replacements(session):

@@ -1,69 +1,69 @@
 """Correlated randomness: what the dealer computes from the parties' seeds, and what each party expands from its own.
 
 Every party gets a 256-bit seed; the party of rank 0 also gets *corrections*, because shares that are all pseudo-random
-satisfy no equation. With k parties, ``^`` and ``&`` on words of 64 lanes, and sums over Z_2^64, a request of n words
-yields
+satisfy no equation. A request of n words yields the following, where [x] is a share of x and every mask is uniform:
 
-* ``"and"``: Beaver triples. Party p expands n words each of a_p, b_p and c_p, and rank 0's c_0 is its correction
+* ``"and"`` of m rows: masks [a_1], ..., [a_m], [b] and products [a_1 & b], ..., [a_m & b], XOR-shared.
+  Corrections: m n words, rank 0's shares of the products.
 
-      c_0 = (a_0 ^ ... ^ a_{k-1}) & (b_0 ^ ... ^ b_{k-1}) ^ c_1 ^ ... ^ c_{k-1}                         (n words);
+* ``"chain"`` of m bits after a head: masks [a_0] (the head's), [a_1], ..., [a_m] and, for each subset of two or more of
+  them, the product of that subset, XOR-shared. Corrections: (2^(m+1) - m - 2) n words, rank 0's shares of the products.
 
-* ``"bit"``: random bits in both sharings. Party p expands n packed words r_p and 64 n ring elements R_p, and rank 0's
-  R_0 is its correction
+* ``"integer"`` of m bits: digits [r_0], ..., [r_(m-1)], XOR-shared, and for each lane the value [r_0 + 2 r_1 + 4 r_2 +
+  ...] over Z_2^64. Corrections: 64 n words, rank 0's shares of the values.
 
-      R_0 = lanes(r_0 ^ ... ^ r_{k-1}) - R_1 - ... - R_{k-1}                                         (64 n words).
+A gate on secrets opens them masked: with e = x ^ a and f = y ^ b public among the parties, x & y = (e ^ a) & (f ^ b) is
+a sum of products that are shared already. The masks of k - 1 parties say nothing about a and b, so e and f are uniform
+to any k - 1 parties.
 
-Each of a, b, c, r and R is a keystream of its own, read in the schedule's order. So nobody expands what a correction
-replaces, and neither side need agree on how the other cuts the work into blocks.
+**A fresh random operand need not be opened.** Let f be a coin that all parties know and the dealer does not
+(`mpcdp.mpc.common_coins`), and *define* the operand as y = b ^ f. To any k - 1 parties b is uniform, and so is y; to
+the dealer f is uniform, and so is y. This is the trust that opening needs too: a dealer who could read the parties'
+network would learn x from e, and one who colludes with a party learns everything either way.
+
+Masks, products, digits and values of a party are a keystream each for every kind, read in the schedule's order; so
+nobody expands what a correction replaces.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from mpcdp.errors import ProtocolError
 from mpcdp.mpc.backend import CorrelationRequest, CorrelationSource, Words
+from mpcdp.mpc.bit_slicing import LANES, integers
 from mpcdp.secret_sharing.randomness import KeyStream, derive_key
 from mpcdp.secret_sharing.shares import RingVector
 
 __all__ = [
     "CHUNK_BYTES",
+    "Correlations",
     "DealtCorrelations",
     "ReceivedCorrelations",
     "batch_seeds",
     "correction_words",
     "deal",
-    "lanes",
     "schedule_digest",
 ]
 
 CHUNK_BYTES = 1 << 20
-"""Largest piece in which corrections are computed and sent."""
+"""Corrections are sent in pieces of this size; the last may be smaller."""
 
-_LANES = 64
-_WORD_BYTES = 8
-_BLOCK_WORDS = {"and": CHUNK_BYTES // _WORD_BYTES, "bit": CHUNK_BYTES // (_WORD_BYTES * _LANES)}
-
-
-def lanes(words: Words) -> RingVector:
-    """Unpack words into one ring element, 0 or 1, per lane.
-
-    Args:
-        words: shape (..., w).
-
-    Returns:
-        Shape (..., 64 * w): entry 64 * j + i is bit i, least significant first, of word j.
-    """
-    packed = np.ascontiguousarray(words, dtype="<i8")
-    bits = np.unpackbits(packed.view(np.uint8), axis=-1, bitorder="little")
-    return bits.astype(np.int64)
+Correlations = dict[int, Words]
+"""Shares of a chain: for each subset of its masks, as a bit mask over 0 .. m, the product of that subset."""
 
 
 def correction_words(request: CorrelationRequest) -> int:
     """Return how many words of corrections rank 0 receives for a request."""
-    return request.words * (_LANES if request.kind == "bit" else 1)
+    if request.kind == "and":
+        return request.fan * request.words
+    return (len(_products(request.fan)) if request.kind == "chain" else LANES) * request.words
+
+
+def _products(fan: int) -> list[int]:
+    """List the subsets, as bit masks, of two or more of a chain's fan + 1 masks."""
+    return [subset for subset in range(1 << (fan + 1)) if subset.bit_count() > 1]
 
 
 def schedule_digest(schedule: Sequence[CorrelationRequest]) -> bytes:
@@ -74,7 +74,7 @@ def schedule_digest(schedule: Sequence[CorrelationRequest]) -> bytes:
     """
     digest = hashlib.sha256(b"mpcdp/1/schedule" + len(schedule).to_bytes(8, "big"))
     for request in schedule:
-        digest.update(request.kind.encode() + b"\0" + request.words.to_bytes(8, "big"))
+        digest.update(request.kind.encode() + b"\0" + request.fan.to_bytes(8, "big") + request.words.to_bytes(8, "big"))
     return digest.digest()
 
 
@@ -112,21 +112,31 @@ def batch_seeds(dealer_secret: bytes, nonces: Sequence[bytes], ref: bytes, batch
 
 
 class _Expansion:
-    """The five keystreams of one party's seed. The dealer and the party both read them here, so they cannot differ."""
+    """The keystreams of one party's seed. The dealer and the party both read them here, so they cannot differ."""
 
     def __init__(self, seed: bytes) -> None:
         def stream(purpose: str) -> KeyStream:
             return KeyStream(derive_key(seed, salt=b"mpcdp/1/expansion", purpose=purpose))
 
-        self.left = stream("triple/a")
-        self.right = stream("triple/b")
-        self.product = stream("triple/c")
-        self.packed_bits = stream("bit/r")
-        self.ring_bits = stream("bit/R")
+        self._masks = {"and": stream("and/masks"), "chain": stream("chain/masks"), "integer": stream("integer/digits")}
+        self._results = {
+            "and": stream("and/products"),
+            "chain": stream("chain/products"),
+            "integer": stream("integer/values"),
+        }
+
+    def masks(self, request: CorrelationRequest) -> Words:
+        """Return masks, shape (fan + 1, words), the selector's last and the head's first; digits, (fan, words)."""
+        rows = request.fan if request.kind == "integer" else request.fan + 1
+        return self._masks[request.kind].words(rows * request.words).reshape(rows, request.words)
+
+    def results(self, request: CorrelationRequest) -> Words:
+        """Return this party's shares of what rank 0 gets as corrections, shape (correction_words(request),)."""
+        return self._results[request.kind].words(correction_words(request))
 
 
 class DealtCorrelations:
-    """One party's shares of the dealt correlations, handed out in the schedule's order.
+    """One party's shares of the dealt correlations, handed out in the schedule's order. All arrays are writable.
 
     Args:
         source: what the dealer sent to this party.
@@ -138,34 +148,42 @@ class DealtCorrelations:
         self._corrected = rank == 0
         self._expansion = _Expansion(source.seed)
 
-    def triples(self, words: int) -> tuple[Words, Words, Words]:
-        """Return shares (a, b, c) of Beaver triples, each of shape (words,), writable.
+    def products(self, rows: int, words: int) -> tuple[Words, Words]:
+        """Return the shares of an "and" request.
+
+        Returns:
+            Masks, shape (rows + 1, words), the selector's last; products, shape (rows, words).
 
         Raises:
             ProtocolError: the dealer sent too few corrections.
         """
-        product = self._source.corrections(words) if self._corrected else self._expansion.product.words(words)
-        return self._expansion.left.words(words), self._expansion.right.words(words), product
+        request = CorrelationRequest("and", rows, words)
+        return self._expansion.masks(request), self._results(request).reshape(rows, words)
 
-    def bits(self, words: int) -> tuple[Words, RingVector]:
-        """Return shares of random bits: (r, R) of shapes (words,), XOR-shared, and (64 * words,), added; writable.
+    def chain(self, fan: int, words: int) -> Correlations:
+        """Return the shares of a "chain" request: for each nonempty subset of its masks its product, shape (words,).
 
         Raises:
             ProtocolError: the dealer sent too few corrections.
         """
-        count = words * _LANES
-        ring = self._source.corrections(count) if self._corrected else self._expansion.ring_bits.words(count)
-        return self._expansion.packed_bits.words(words), ring
+        request = CorrelationRequest("chain", fan, words)
+        shares = {1 << bit: mask for bit, mask in enumerate(self._expansion.masks(request))}
+        results = self._results(request).reshape(-1, words)
+        return shares | dict(zip(_products(fan), results, strict=True))
 
+    def integers(self, bits: int, words: int) -> tuple[Words, RingVector]:
+        """Return the shares of an "integer" request: digits, shape (bits, words), and values, shape (64 * words,).
 
-def _blocks(schedule: Iterable[CorrelationRequest]) -> Iterator[CorrelationRequest]:
-    """Merge neighbours of one kind and cut the result, so that each block's corrections fill at most one chunk."""
-    for kind, run in groupby(schedule, key=lambda request: request.kind):
-        remaining = sum(request.words for request in run)
-        while remaining > 0:
-            words = min(remaining, _BLOCK_WORDS[kind])
-            yield CorrelationRequest(kind, words)
-            remaining -= words
+        Raises:
+            ProtocolError: the dealer sent too few corrections.
+        """
+        request = CorrelationRequest("integer", bits, words)
+        return self._expansion.masks(request), self._results(request)
+
+    def _results(self, request: CorrelationRequest) -> Words:
+        if self._corrected:
+            return self._source.corrections(correction_words(request))
+        return self._expansion.results(request)
 
 
 def deal(schedule: Sequence[CorrelationRequest], seeds: Sequence[bytes]) -> Iterator[bytes]:
@@ -176,7 +194,7 @@ def deal(schedule: Sequence[CorrelationRequest], seeds: Sequence[bytes]) -> Iter
         seeds: the parties' seeds in rank order, from `batch_seeds`.
 
     Yields:
-        Little-endian int64 words, at most `CHUNK_BYTES` at a time. Memory: a few chunks, for any schedule.
+        Little-endian int64 words, `CHUNK_BYTES` at a time. Memory: some times the largest request, for any schedule.
 
     Raises:
         ValueError: fewer than two seeds.
@@ -184,34 +202,49 @@ def deal(schedule: Sequence[CorrelationRequest], seeds: Sequence[bytes]) -> Iter
     if len(seeds) < 2:
         raise ValueError(f"correlations are dealt to at least two parties, not {len(seeds)}")
     parties = [_Expansion(seed) for seed in seeds]
-    for block in _blocks(schedule):
-        correction = (
-            _triple_correction(parties, block.words) if block.kind == "and" else _bit_correction(parties, block.words)
-        )
-        yield correction.astype("<i8", copy=False).tobytes()
+    chunk = bytearray()
+    for request in schedule:
+        octets = _correction(parties, request).astype("<i8", copy=False).reshape(-1).view(np.uint8).data
+        while octets:
+            taken = CHUNK_BYTES - len(chunk)
+            chunk += octets[:taken]
+            octets = octets[taken:]
+            if len(chunk) == CHUNK_BYTES:
+                yield bytes(chunk)
+                chunk.clear()
+    if chunk:
+        yield bytes(chunk)
 
 
-def _triple_correction(parties: Sequence[_Expansion], words: int) -> Words:
-    """Compute c_0 = (xor of all a) & (xor of all b) ^ c_1 ^ ... ^ c_{k-1}, shape (words,)."""
-    left, right = parties[0].left.words(words), parties[0].right.words(words)
+def _correction(parties: Sequence[_Expansion], request: CorrelationRequest) -> Words:
+    """Compute what the parties' masks make, and take away the results of all parties but rank 0."""
+    masks = parties[0].masks(request)
     for party in parties[1:]:
-        left ^= party.left.words(words)
-        right ^= party.right.words(words)
-    left &= right
+        masks ^= party.masks(request)
+    if request.kind == "integer":
+        values = integers(masks)
+        for party in parties[1:]:
+            values -= party.results(request)
+        return values
+    if request.kind == "and":
+        products = masks[:-1]
+        products &= masks[-1]
+    else:
+        products = _subset_products(masks)
     for party in parties[1:]:
-        left ^= party.product.words(words)
-    return left
+        products ^= party.results(request).reshape(products.shape)
+    return np.ascontiguousarray(products)
 
 
-def _bit_correction(parties: Sequence[_Expansion], words: int) -> RingVector:
-    """Compute R_0 = lanes(xor of all r) - R_1 - ... - R_{k-1}, shape (64 * words,)."""
-    packed = parties[0].packed_bits.words(words)
-    for party in parties[1:]:
-        packed ^= party.packed_bits.words(words)
-    ring = lanes(packed)
-    for party in parties[1:]:
-        ring -= party.ring_bits.words(words * _LANES)
-    return ring
+def _subset_products(masks: Words) -> Words:
+    """AND together each subset of two or more masks, in the order of `_products`."""
+    subsets = _products(len(masks) - 1)
+    products = np.empty((len(subsets), masks.shape[1]), dtype=np.int64)
+    known = {1 << bit: mask for bit, mask in enumerate(masks)}
+    for subset, product in zip(subsets, products, strict=True):
+        lowest = subset & -subset
+        known[subset] = np.bitwise_and(known[lowest], known[subset ^ lowest], out=product)
+    return products
 
 
 class ReceivedCorrelations:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from mpcdp.mpc.backend import Mesh, Words
+from mpcdp.mpc.bit_slicing import LANES, integers
 from mpcdp.secret_sharing.randomness import KeyStream, random_key
 from mpcdp.secret_sharing.shares import NoisedVector, RingVector
 
@@ -40,12 +41,24 @@ class PlaintextBackend:
     def public(self, words: Words) -> Words:
         return words.copy() if self.rank == 0 else np.zeros_like(words)
 
-    def and_words(self, x: Words, y: Words) -> Words:
-        return x & y
+    def and_rows(self, rows: Words, selector: Words) -> Words:
+        return rows & selector
 
-    def bits_to_arithmetic(self, bits: Words) -> RingVector:
-        octets = np.ascontiguousarray(bits, dtype="<i8").view(np.uint8)
-        return np.unpackbits(octets, axis=-1, bitorder="little").astype(np.int64)
+    def and_random(self, rows: Words) -> Words:
+        return rows & self.random_words(rows.shape[1:])
+
+    def random_chain(self, length: int, shape: tuple[int, ...]) -> Words:
+        return np.bitwise_and.accumulate(self.random_words((length, *shape)), axis=0)
+
+    def extend_chain(self, head: Words, length: int) -> Words:
+        return self.random_chain(length, head.shape) & head
+
+    def random_integers(self, bits: int, words: int) -> tuple[Words, RingVector]:
+        """Return zeros: they would mask what need not be hidden."""
+        return np.zeros((bits, words), dtype=np.int64), np.zeros(LANES * words, dtype=np.int64)
+
+    def unmask(self, digits: Words, masks: RingVector) -> RingVector:
+        return integers(digits) - masks
 
     def reveal(self, vector: NoisedVector) -> RingVector:
         if self._mesh is None:

@@ -1,5 +1,9 @@
 """What every `Backend` must do, as a function that each party runs at the same time."""
 
+from itertools import pairwise
+from math import prod
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,7 +11,7 @@ from mpcdp.mpc.backend import Backend, CorrelationRequest, Words
 from mpcdp.mpc.plaintext_backend import PlaintextBackend
 from mpcdp.secret_sharing.shares import NoisedVector, RingVector
 
-__all__ = ["RecordingBackend", "check_backend", "contract_schedule"]
+__all__ = ["RecordingBackend", "check_backend", "contract_schedule", "open_lanes"]
 
 Lanes = NDArray[np.int64]
 
@@ -19,11 +23,16 @@ def check_backend(backend: Backend) -> None:
     """
     assert 0 <= backend.rank < backend.party_count
     check_reveal(backend)
+    check_unmask(backend)
     check_public_and_lane_order(backend)
     check_random_words(backend)
+    check_random_integers(backend)
     check_xor_is_local(backend)
-    check_and(backend)
+    check_and_rows(backend)
     check_and_of_public_words(backend)
+    check_and_random(backend)
+    check_random_chain(backend)
+    check_extend_chain(backend)
 
 
 def contract_schedule() -> tuple[CorrelationRequest, ...]:
@@ -34,10 +43,18 @@ def contract_schedule() -> tuple[CorrelationRequest, ...]:
 
 
 class RecordingBackend:
-    """Passes everything on to another backend and notes the correlated randomness it consumes."""
+    """Passes everything on to another backend and notes the correlated randomness, the openings and the rounds.
+
+    Attributes:
+        requests: what the dealer is asked for.
+        opened: words that each step opens to every peer.
+        ands: number of word ANDs.
+    """
 
     def __init__(self, backend: Backend) -> None:
         self.requests: list[CorrelationRequest] = []
+        self.opened: list[int] = []
+        self.ands = 0
         self.rank = backend.rank
         self.party_count = backend.party_count
         self.random_words = backend.random_words
@@ -45,13 +62,40 @@ class RecordingBackend:
         self.reveal = backend.reveal
         self._backend = backend
 
-    def and_words(self, x: Words, y: Words) -> Words:
-        self.requests.append(CorrelationRequest("and", x.size))
-        return self._backend.and_words(x, y)
+    def _note(self, kind: Literal["and", "chain", "integer"], fan: int, words: int) -> None:
+        self.requests.append(CorrelationRequest(kind, fan, words))
 
-    def bits_to_arithmetic(self, bits: Words) -> RingVector:
-        self.requests.append(CorrelationRequest("bit", bits.size))
-        return self._backend.bits_to_arithmetic(bits)
+    def and_rows(self, rows: Words, selector: Words) -> Words:
+        self._note("and", len(rows), selector.size)
+        self.opened.append(rows.size + selector.size)
+        self.ands += rows.size
+        return self._backend.and_rows(rows, selector)
+
+    def and_random(self, rows: Words) -> Words:
+        self._note("and", len(rows), prod(rows.shape[1:]))
+        self.opened.append(rows.size)
+        self.ands += rows.size
+        return self._backend.and_random(rows)
+
+    def random_chain(self, length: int, shape: tuple[int, ...]) -> Words:
+        self._note("chain", length - 1, prod(shape))
+        self.ands += (length - 1) * prod(shape)
+        return self._backend.random_chain(length, shape)
+
+    def extend_chain(self, head: Words, length: int) -> Words:
+        self._note("chain", length, head.size)
+        self.opened.append(head.size)
+        self.ands += length * head.size
+        return self._backend.extend_chain(head, length)
+
+    def random_integers(self, bits: int, words: int) -> tuple[Words, RingVector]:
+        self._note("integer", bits, words)
+        return self._backend.random_integers(bits, words)
+
+    def unmask(self, digits: Words, masks: RingVector) -> RingVector:
+        self._note("integer", 1, digits.shape[1])
+        self.opened.append(digits.size)
+        return self._backend.unmask(digits, masks)
 
 
 def check_reveal(backend: Backend) -> None:
@@ -67,15 +111,28 @@ def check_reveal(backend: Backend) -> None:
         assert np.array_equal(share.values, rows[backend.rank])
 
 
+def check_unmask(backend: Backend) -> None:
+    """Unmasking subtracts the masks, and counts the last digit, the carry, 2^n times; column 64 * j + i is lane i."""
+    for bits in (1, 5, 40):
+        digits = np.resize(np.array([1, 2, -(2**63), -1, 0, 0x0123456789ABCDEF, -2]), (bits + 1, 3))
+        masks = _ring_row(backend.rank, 3 * 64)
+        total = sum(_ring_row(rank, 3 * 64).astype(object) for rank in range(backend.party_count))
+        expected = 2 ** np.arange(bits + 1, dtype=object) @ _unpack(digits) - total
+        shared, given = backend.public(digits), masks.copy()
+        values = backend.unmask(shared, given)
+        assert values.shape == (3 * 64,)
+        assert values.dtype == np.int64
+        assert _reveal(backend, values).tolist() == [_wrap(int(value)) for value in expected]
+        assert np.array_equal(shared, backend.public(digits))
+        assert np.array_equal(given, masks)
+
+
 def check_public_and_lane_order(backend: Backend) -> None:
-    """Column 64 * j + i of converted bits is bit i of word j; only one party holds public words."""
+    """Only one party holds public words; opened lanes are in order."""
     words = np.array([[1, 2, -(2**63)], [-1, 0, 0x0123456789ABCDEF]], dtype=np.int64)
     shared = backend.public(words)
     assert np.array_equal(shared, words if backend.rank == 0 else np.zeros_like(words))
-    values = backend.bits_to_arithmetic(shared)
-    assert values.shape == (2, 3 * 64)
-    assert values.dtype == np.int64
-    assert np.array_equal(_reveal(backend, values), _unpack(words))
+    assert open_lanes(backend, shared).tolist() == _unpack(words).tolist()
     shared[...] = 0
     assert words[0].tolist() == [1, 2, -(2**63)]  # what was given is not what was got
 
@@ -86,7 +143,7 @@ def check_random_words(backend: Backend) -> None:
     assert first.shape == (16, 8)
     assert first.dtype == np.int64
     assert backend.random_words((2, 3, 5)).shape == (2, 3, 5)
-    x, y = _open(backend, first), _open(backend, second)
+    x, y = open_lanes(backend, first), open_lanes(backend, second)
     _assert_fair(x)
     _assert_fair(y)
     _assert_fair(x ^ y)
@@ -97,46 +154,123 @@ def check_random_words(backend: Backend) -> None:
 def check_xor_is_local(backend: Backend) -> None:
     """XOR of shares is a share of the XOR."""
     x, y = backend.random_words((3, 2)), backend.random_words((3, 2))
-    assert np.array_equal(_open(backend, x ^ y), _open(backend, x) ^ _open(backend, y))
+    assert np.array_equal(open_lanes(backend, x ^ y), open_lanes(backend, x) ^ open_lanes(backend, y))
 
 
-def check_and(backend: Backend) -> None:
+def check_random_integers(backend: Backend) -> None:
+    """Digits and values agree, and are uniform unless the backend has no secrecy."""
+    for bits, words in ((1, 1), (6, 4), (63, 2)):
+        digits, values = backend.random_integers(bits, words)
+        assert (digits.shape, values.shape) == ((bits, words), (64 * words,))
+        opened = 2 ** np.arange(bits, dtype=object) @ open_lanes(backend, digits).astype(object)
+        assert _reveal(backend, values).tolist() == opened.tolist()
+    digits = np.concatenate([backend.random_integers(16, 8)[0] for _ in range(2)])
+    lanes = open_lanes(backend, digits)
+    if lanes.any():
+        for bits_ in (lanes, lanes[:16] ^ lanes[16:], lanes[1:] ^ lanes[:-1], lanes[:, 64:] ^ lanes[:, :-64]):
+            _assert_fair(bits_)
+    else:
+        assert isinstance(getattr(backend, "_backend", backend), PlaintextBackend)
+
+
+def check_and_rows(backend: Backend) -> None:
     """AND is right on random bits, for arrays of any shape and layout, and leaves its inputs alone."""
-    for shape in ((1,), (130,), (4, 3), (2, 3, 2, 5)):
-        x, y = backend.random_words(shape), backend.random_words(shape)
-        _check_one_and(backend, x, y)
+    for shape in ((1, 1), (1, 130), (4, 4, 3), (2, 3, 2, 5)):
+        _check_one_and(backend, backend.random_words(shape), backend.random_words(shape[1:]))
     x, y = backend.random_words((8, 6)), backend.random_words((8, 6))
-    _check_one_and(backend, x[1::2], y[::2])
-    _check_one_and(backend, x.T, y.T)
-    _check_one_and(backend, x, x)
-    _check_one_and(backend, np.broadcast_to(x[0], (4, 6)), y[:4])
+    _check_one_and(backend, x[1::2], y[0])
+    _check_one_and(backend, x.T, y[:, 2])
+    _check_one_and(backend, x, x[3])
+    _check_one_and(backend, np.broadcast_to(x[0], (4, 6)), y[2])
+    _check_one_and(backend, x.reshape(2, 4, 6)[:, ::2], y[1::4])
 
 
 def check_and_of_public_words(backend: Backend) -> None:
     """Public words are shares like any other: all four cases of AND."""
-    x, y = backend.public(np.array([0b0011])), backend.public(np.array([0b0101]))
-    assert _open(backend, backend.and_words(x, y)[np.newaxis])[0, :4].tolist() == [1, 0, 0, 0]
+    x, y = backend.public(np.array([[0b0011]])), backend.public(np.array([0b0101]))
+    assert open_lanes(backend, backend.and_rows(x, y))[0, :4].tolist() == [1, 0, 0, 0]
 
 
-def _check_one_and(backend: Backend, x: Words, y: Words) -> None:
-    before = x.copy(), y.copy()
-    z = backend.and_words(x, y)
-    assert z.shape == x.shape
-    assert z.dtype == np.int64
-    assert not np.shares_memory(z, x)
-    assert not np.shares_memory(z, y)
-    assert np.array_equal(x, before[0])
-    assert np.array_equal(y, before[1])
-    width = x.shape[-1]
-    opened = [_open(backend, bits.reshape(-1, width)) for bits in (x, y, z)]
-    assert np.array_equal(opened[2], opened[0] & opened[1])
+def check_and_random(backend: Backend) -> None:
+    """All rows are selected by one fair, fresh bit per lane."""
+    for _ in range(2):
+        rows = backend.public(np.full((3, 4, 2), -1))
+        rows[1] ^= backend.random_words((4, 2))
+        before = rows.copy()
+        product = backend.and_random(rows)
+        assert product.shape == rows.shape
+        assert product.dtype == np.int64
+        assert not np.shares_memory(product, rows)
+        assert np.array_equal(rows, before)
+        x, selected = (open_lanes(backend, words.reshape(3, -1)) for words in (rows, product))
+        assert np.array_equal(selected, x & selected[0])
+        assert np.array_equal(selected[0], selected[2])
+        _assert_fair(selected[0])
+    strided = backend.random_words((4, 6))[::2].T
+    x, selected = (open_lanes(backend, words) for words in (strided, backend.and_random(strided)))
+    assert not np.any(selected & ~x)
+    ones = backend.public(np.full((1, 64), -1))
+    _assert_fair(open_lanes(backend, backend.and_random(ones)) ^ open_lanes(backend, backend.and_random(ones)))
 
 
-def _open(backend: Backend, bits: Words) -> Lanes:
-    """Open shared words, shape (n, w), as lanes, shape (n, 64 * w)."""
-    lanes = _reveal(backend, backend.bits_to_arithmetic(bits))
-    assert np.isin(lanes, (0, 1)).all()
-    return lanes
+def check_random_chain(backend: Backend) -> None:
+    """Prefix ANDs of fair, independent, fresh bits: 1 in a half, a quarter, ... of all lanes."""
+    for length in (2, 3, 4):
+        chain, other = (backend.random_chain(length, (8, 16)) for _ in range(2))
+        assert chain.shape == (length, 8, 16)
+        assert chain.dtype == np.int64
+        opened, others = (open_lanes(backend, words.reshape(length, -1)) for words in (chain, other))
+        _assert_halves(opened)
+        _assert_fair(opened[0] ^ others[0])
+
+
+def check_extend_chain(backend: Backend) -> None:
+    """Prefix ANDs of the head and fair, independent, fresh bits."""
+    for length in (1, 2, 3):
+        head = np.stack([backend.public(np.full((4, 16), -1)), backend.random_words((4, 16))], axis=1)[:, 0]
+        before = head.copy()
+        chain, other = (backend.extend_chain(head, length) for _ in range(2))
+        assert chain.shape == (length, 4, 16)
+        assert chain.dtype == np.int64
+        assert np.array_equal(head, before)
+        opened, others = (open_lanes(backend, words.reshape(length, -1)) for words in (chain, other))
+        _assert_halves(opened)
+        _assert_fair(opened[0] ^ others[0])
+        head = backend.random_words((4, 16))
+        x = open_lanes(backend, head.reshape(1, -1))
+        opened = open_lanes(backend, backend.extend_chain(head, length).reshape(length, -1))
+        assert not np.any(opened[:1] & ~x)
+        _assert_halves(opened[:, x[0] == 1])
+
+
+def _assert_halves(chain: Lanes) -> None:
+    """Row 0 is fair, and every further row is fair where the one above is 1 and is 0 elsewhere."""
+    _assert_fair(chain[0])
+    for above, below in pairwise(chain):
+        assert not np.any(below & ~above)
+        _assert_fair(below[above == 1])
+
+
+def _check_one_and(backend: Backend, rows: Words, selector: Words) -> None:
+    before = rows.copy(), selector.copy()
+    product = backend.and_rows(rows, selector)
+    assert product.shape == rows.shape
+    assert product.dtype == np.int64
+    assert not np.shares_memory(product, rows)
+    assert not np.shares_memory(product, selector)
+    assert np.array_equal(rows, before[0])
+    assert np.array_equal(selector, before[1])
+    x, y, z = (open_lanes(backend, bits.reshape(-1, selector.size)) for bits in (rows, selector[np.newaxis], product))
+    assert np.array_equal(z, x & y)
+
+
+def open_lanes(backend: Backend, bits: Words) -> Lanes:
+    """Open shared words, shape (n, w), as lanes, shape (n, 64 * w). All parties call it together."""
+    flat = bits.reshape(1, -1)
+    digits = np.concatenate([backend.public(np.zeros_like(flat)), flat])  # 2 x, and no mask
+    lanes = _reveal(backend, backend.unmask(digits, np.zeros(64 * flat.size, dtype=np.int64)))
+    assert np.isin(lanes, (0, 2)).all()
+    return lanes.reshape(len(bits), -1) // 2
 
 
 def _reveal(backend: Backend, values: RingVector) -> Lanes:
@@ -144,7 +278,7 @@ def _reveal(backend: Backend, values: RingVector) -> Lanes:
 
 
 def _unpack(words: Words) -> Lanes:
-    return np.array([[(int(word) >> i) & 1 for word in row for i in range(64)] for row in words], dtype=np.int64)
+    return np.array([[(int(word) >> i) & 1 for word in row for i in range(64)] for row in words], dtype=object)
 
 
 def _assert_fair(bits: Lanes) -> None:

@@ -233,7 +233,7 @@ def test_a_session_without_a_dealer_has_no_triples() -> None:
         with pytest.raises(RuntimeError, match="without a dealer"):
             beaver.AND(bits, bits)
         with pytest.raises(RuntimeError, match="without a dealer"):
-            session.provider.packed_bits((1, 1))
+            _ = session.provider.dealt
 
 
 def test_triples_are_not_broadcast() -> None:
@@ -245,13 +245,14 @@ def test_triples_are_not_broadcast() -> None:
         session.provider.generate_binary_triple((2,), (3,))
 
 
-def test_provider_shapes() -> None:
+def test_cryptens_own_and_takes_dealt_triples() -> None:
     with crypten_session(echo(), ReceivedCorrelations(b"s" * 32, iter(()))) as session:
         assert isinstance(crypten.mpc.get_default_provider(), DealtTupleProvider)
         triple = session.provider.generate_binary_triple((2, 3), (2, 3))
-        ring, packed = session.provider.packed_bits((2, 3))
-    assert [tuple(share.share.shape) for share in triple] == [(2, 3)] * 3
-    assert (tuple(ring.share.shape), tuple(packed.share.shape)) == ((2, 192), (2, 3))
+        assert [tuple(share.share.shape) for share in triple] == [(2, 3)] * 3
+        assert len(set(torch.cat([share.share for share in triple]).flatten().tolist())) == 18
+        x, y = (BinarySharedTensor.from_shares(torch.arange(6).reshape(2, 3), precision=0) for _ in range(2))
+        assert beaver.AND(x, y).share.shape == (2, 3)
 
 
 @pytest.mark.slow

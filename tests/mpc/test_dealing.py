@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mpcdp.errors import ProtocolError
 from mpcdp.mpc.backend import CorrelationRequest, Words
+from mpcdp.mpc.bit_slicing import integers
 from mpcdp.mpc.dealing import (
     CHUNK_BYTES,
     DealtCorrelations,
@@ -19,13 +20,12 @@ from mpcdp.mpc.dealing import (
     batch_seeds,
     correction_words,
     deal,
-    lanes,
     schedule_digest,
 )
 
-AND, BIT = "and", "bit"
+KINDS = ("and", "chain", "integer")
 
-requests = st.builds(CorrelationRequest, st.sampled_from(("and", "bit")), st.integers(0, 40))
+requests = st.builds(CorrelationRequest, st.sampled_from(KINDS), st.integers(1, 4), st.integers(1, 40))
 schedules = st.lists(requests, max_size=8)
 party_counts = st.integers(2, 5)
 
@@ -62,12 +62,21 @@ def violations(schedule: Sequence[CorrelationRequest], dealt: Sequence[DealtCorr
 
     wrong = 0
     for request in schedule:
-        if request.kind == AND:
-            a, b, c = map(xor, zip(*(party.triples(request.words) for party in dealt), strict=True))
-            wrong += int(np.count_nonzero(a & b ^ c))
+        if request.kind == "and":
+            masks, products = map(
+                xor, zip(*(party.products(request.fan, request.words) for party in dealt), strict=True)
+            )
+            wrong += int(np.count_nonzero(masks[:-1] & masks[-1] ^ products))
+        elif request.kind == "chain":
+            shares = [party.chain(request.fan, request.words) for party in dealt]
+            subsets = {subset: xor([share[subset] for share in shares]) for subset in range(1, 2 << request.fan)}
+            assert [set(share) for share in shares] == [set(subsets)] * len(dealt)
+            for subset, product in subsets.items():
+                factors = [subsets[1 << bit] for bit in range(request.fan + 1) if subset >> bit & 1]
+                wrong += int(np.count_nonzero(np.bitwise_and.reduce(factors) ^ product))
         else:
-            packed, ring = zip(*(party.bits(request.words) for party in dealt), strict=True)
-            wrong += int(np.count_nonzero(lanes(xor(packed)) - np.sum(ring, axis=0)))
+            digits, values = zip(*(party.integers(request.fan, request.words) for party in dealt), strict=True)
+            wrong += int(np.count_nonzero(integers(xor(digits)) - np.sum(values, axis=0)))
     return wrong
 
 
@@ -80,16 +89,15 @@ def test_dealt_equations_hold_however_the_stream_is_cut(
     assert violations(schedule, parties(schedule, seeds, piece=piece)) == 0
 
 
-@pytest.mark.parametrize("kind", ["and", "bit"])
-def test_equations_hold_across_the_dealers_blocks(kind: str) -> None:
-    words = CHUNK_BYTES // 8 + 3 if kind == AND else CHUNK_BYTES // 512 + 3
-    schedule = [CorrelationRequest(kind, words), CorrelationRequest(kind, 5)]  # type: ignore[arg-type]
+@pytest.mark.parametrize("kind", KINDS)
+def test_equations_hold_across_the_dealers_chunks(kind: str) -> None:
+    schedule = [CorrelationRequest(kind, 2, CHUNK_BYTES // 16 + 3), CorrelationRequest(kind, 1, 5)]  # type: ignore[arg-type]
     assert violations(schedule, parties(schedule, seeds_for(3))) == 0
 
 
-@pytest.mark.parametrize("kind", ["and", "bit"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_wrong_seeds_and_corrupted_corrections_break_the_equations(kind: str) -> None:
-    schedule = [CorrelationRequest(kind, 20)]  # type: ignore[arg-type]
+    schedule = [CorrelationRequest(kind, 2, 20)]  # type: ignore[arg-type]
     seeds = seeds_for(3)
     good = b"".join(deal(schedule, seeds))
     flipped = bytes([good[0] ^ 1]) + good[1:]
@@ -106,7 +114,7 @@ def test_corrections_have_the_announced_size(schedule: list[CorrelationRequest],
 
 
 def test_dealing_a_long_schedule_takes_little_memory() -> None:
-    schedule = [CorrelationRequest("and", 1000)] * 4000 + [CorrelationRequest("bit", 70_000)]  # 32 + 36 MB
+    schedule = [CorrelationRequest("and", 9, 1000)] * 400 + [CorrelationRequest("chain", 2, 3000)] * 400  # 29 + 38 MB
     seeds = seeds_for(2)
     tracemalloc.start()
     try:
@@ -118,35 +126,37 @@ def test_dealing_a_long_schedule_takes_little_memory() -> None:
     finally:
         tracemalloc.stop()
     assert largest == CHUNK_BYTES
-    assert peak < 12 * CHUNK_BYTES
+    assert peak < 8 * CHUNK_BYTES
 
 
-def test_dealing_starts_at_once_whatever_the_size() -> None:
-    schedule = [CorrelationRequest("and", 2**40)]
+def test_dealing_starts_at_once_however_long_the_schedule() -> None:
+    schedule = [CorrelationRequest("and", 100, 2000)] * 10**6
     assert [len(chunk) for chunk in islice(deal(schedule, seeds_for(2)), 2)] == [CHUNK_BYTES, CHUNK_BYTES]
 
 
-def test_small_requests_of_one_kind_share_chunks() -> None:
-    assert len(list(deal([CorrelationRequest("and", 3)] * 1000, seeds_for(2)))) == 1
+def test_small_requests_share_chunks() -> None:
+    assert (
+        len(list(deal([CorrelationRequest("and", 1, 3), CorrelationRequest("chain", 1, 3)] * 500, seeds_for(2)))) == 1
+    )
 
 
 def test_streams_of_a_party_are_independent() -> None:
     source = ReceivedCorrelations(seeds_for(2)[1], iter(()))
     party = DealtCorrelations(source, rank=1)
-    a, b, c = party.triples(64)
-    packed, ring = party.bits(64)
-    words = np.concatenate([a, b, c, packed, ring])
-    assert len(np.unique(words)) == len(words)
+    arrays = [*party.products(2, 64), *party.chain(2, 64).values(), *party.integers(3, 64)]
+    words = np.concatenate([array.reshape(-1) for array in arrays])
+    assert words.size == (3 + 2 + 7 + 3 + 64) * 64
+    assert np.unique(words).size == words.size
 
 
 def test_format_is_frozen() -> None:
     """A dealer and parties of different releases must still fit; change the version strings if this changes."""
-    schedule = [CorrelationRequest("and", 3), CorrelationRequest("bit", 2), CorrelationRequest("and", 1)]
+    schedule = [CorrelationRequest("and", 3, 2), CorrelationRequest("chain", 2, 3), CorrelationRequest("integer", 5, 2)]
     seeds = seeds_for(3)
     corrections = b"".join(deal(schedule, seeds))
     assert hashlib.sha256(b"".join(seeds)).hexdigest()[:16] == "bb97ce4187f394e3"
-    assert hashlib.sha256(corrections).hexdigest()[:16] == "e34f992beb33617a"
-    assert schedule_digest(schedule).hex()[:16] == "83ea499c7eca58ce"
+    assert hashlib.sha256(corrections).hexdigest()[:16] == "76c03c095b568d32"
+    assert schedule_digest(schedule).hex()[:16] == "899cdd4edf4fd824"
 
 
 def test_seeds_are_fresh_if_anything_is() -> None:
@@ -181,17 +191,24 @@ def test_seeds_need_whole_nonces_of_two_parties() -> None:
 
 
 def test_schedule_digest_sees_every_difference() -> None:
-    schedule = [CorrelationRequest("and", 3), CorrelationRequest("bit", 2)]
+    schedule = [CorrelationRequest("and", 2, 3), CorrelationRequest("integer", 4, 2)]
     others: list[list[CorrelationRequest]] = [
         [],
         schedule[:1],
         schedule[::-1],
-        [CorrelationRequest("and", 2), CorrelationRequest("bit", 2)],
-        [CorrelationRequest("bit", 3), CorrelationRequest("bit", 2)],
-        [CorrelationRequest("and", 1), CorrelationRequest("and", 2), CorrelationRequest("bit", 2)],
+        [CorrelationRequest("and", 2, 2), schedule[1]],
+        [CorrelationRequest("and", 1, 3), schedule[1]],
+        [CorrelationRequest("chain", 2, 3), schedule[1]],
+        [CorrelationRequest("and", 2, 1), CorrelationRequest("and", 2, 2), schedule[1]],
     ]
     assert len({schedule_digest(other) for other in [schedule, *others]}) == 1 + len(others)
     assert schedule_digest(schedule) == schedule_digest(tuple(schedule))
+
+
+@pytest.mark.parametrize(("kind", "fan", "words"), [("and", 0, 1), ("and", 1, 0), ("chain", 5, 1), ("integer", 64, 1)])
+def test_requests_are_checked(kind: str, fan: int, words: int) -> None:
+    with pytest.raises(ValueError, match=f"correlations '{kind}' have a fan of 1 to"):
+        CorrelationRequest(kind, fan, words)  # type: ignore[arg-type]
 
 
 @given(data=st.binary(max_size=400).map(lambda data: data[: len(data) // 8 * 8]), piece=st.integers(1, 64))
@@ -215,12 +232,6 @@ def test_short_and_long_corrections_are_the_dealers_fault() -> None:
 
 def test_received_correlations_print_redacted() -> None:
     assert repr(ReceivedCorrelations(b"s" * 32, iter(()))) == "ReceivedCorrelations(<redacted>)"
-
-
-@given(words=st.lists(st.integers(-(2**63), 2**63 - 1), max_size=5))
-def test_lanes_are_the_bits_least_significant_first(words: list[int]) -> None:
-    expected = [(word >> lane) & 1 for word in words for lane in range(64)]
-    assert lanes(np.array(words, dtype=np.int64)).tolist() == expected
 
 
 def test_dealer_needs_no_engine() -> None:

@@ -8,16 +8,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scripted_streams import EveryAssignment, FixedWords, fixed_stream
 
-from mpcdp.mpc.backend import Backend, Words
-from mpcdp.mpc.noise.circuits import (
-    brent_kung_prefix,
-    coins,
-    first_difference,
-    fold,
-    ripple_prefix,
-    select,
-    signed_integers,
-)
+from mpcdp.mpc.backend import Words
+from mpcdp.mpc.noise.circuits import accumulate, coins, first_differences, fold
 from mpcdp.mpc.plaintext_backend import PlaintextBackend
 
 
@@ -36,37 +28,32 @@ def random_lanes(name: str, *shape: int) -> NDArray[np.int64]:
     return fixed_stream(name).words(int(np.prod(shape))).reshape(shape)
 
 
-def total_ands(backend: RecordingBackend, words: int) -> tuple[int, int]:
-    """ANDs per lane and rounds of a recorded circuit."""
-    return sum(request.words for request in backend.requests) // words, len(backend.requests)
+def costs(backend: RecordingBackend, words: int) -> tuple[int, int, int]:
+    """ANDs and opened bits per lane, and rounds, of a recorded circuit."""
+    return backend.ands // words, sum(backend.opened) // words, len(backend.opened)
 
 
-@pytest.mark.parametrize("count", [1, 2, 4, 8, 16, 64])
-def test_prefix_networks(count: int) -> None:
-    # Mostly ones, so that long prefixes are 1 in some lanes.
-    words = np.bitwise_or.reduce(random_lanes("prefix", 5, count, 3, 4), axis=0)
-    expected = np.bitwise_and.accumulate(words, axis=0)
-    ripple, brent_kung = RecordingBackend(PlaintextBackend()), RecordingBackend(PlaintextBackend())
-    before = words.copy()
-    assert np.array_equal(ripple_prefix(ripple, words), expected)
-    assert np.array_equal(brent_kung_prefix(brent_kung, words), expected)
-    assert np.array_equal(words, before)
-    depth = count.bit_length() - 1
-    assert total_ands(ripple, 12) == (count - 1, count - 1)
-    assert total_ands(brent_kung, 12) == (2 * count - 2 - depth, max(0, 2 * depth - 1))
+@pytest.mark.parametrize(
+    ("length", "blocks"), [(1, 1), (2, 1), (3, 1), (5, 1), (6, 2), (8, 8), (12, 4), (8, 2), (9, 1)]
+)
+def test_first_differences_are_one_hot_with_halving_frequency(length: int, blocks: int) -> None:
+    """All 2^length values of the random bits occur; at most one f_i is 1, and f_i in 2^-(i+1) of all cases."""
+    stream = EveryAssignment(length)
+    first = np.stack(list(first_differences(PlaintextBackend(stream=stream), length, (stream.width,), blocks=blocks)))
+    assert stream.drawn == length
+    assert first.shape == (length, stream.width)
+    assert lanes(first).sum(axis=0).max() == 1
+    lane_count = 64 * stream.width  # lanes repeat the assignments when these are fewer than 64
+    assert lanes(first).sum(axis=1).tolist() == [lane_count >> i + 1 for i in range(length)]
 
 
-def test_brent_kung_refuses_other_lengths() -> None:
-    with pytest.raises(ValueError, match="power of two"):
-        brent_kung_prefix(PlaintextBackend(), np.zeros((6, 1), dtype=np.int64))
-
-
-def test_first_difference_is_the_first_zero() -> None:
-    agree = lanes(np.bitwise_or.reduce(random_lanes("first", 3, 16, 8), axis=0))
-    first = lanes(first_difference(PlaintextBackend(), np.bitwise_and.accumulate(pack(agree), axis=0)))
-    for lane in range(agree.shape[1]):
-        zeros = np.flatnonzero(agree[:, lane] == 0)
-        assert np.flatnonzero(first[:, lane]).tolist() == zeros[:1].tolist()
+@pytest.mark.parametrize(
+    ("blocks", "expected"), [(1, (63, 31, 31)), (2, (94, 63, 16)), (4, (124, 95, 9)), (8, (152, 127, 6))]
+)
+def test_first_differences_costs(blocks: int, expected: tuple[int, int, int]) -> None:
+    backend = RecordingBackend(PlaintextBackend())
+    assert [word.shape for word in first_differences(backend, 64, (3, 4), blocks=blocks)] == [(3, 4)] * 64
+    assert costs(backend, 12) == expected
 
 
 @pytest.mark.parametrize("precision", [1, 4, 6, 7])
@@ -106,44 +93,33 @@ def test_coins_are_independent_of_each_other() -> None:
 def test_coins_cost() -> None:
     backend = RecordingBackend(PlaintextBackend())
     coins(backend, [1, 2, 3], precision=64, words=2)
-    assert total_ands(backend, 2) == (3 * 63, 14)
+    assert costs(backend, 2) == (3 * (56 + 14), 3 * (24 + 21), 6)
 
 
-def test_select_is_a_product_over_two_elements() -> None:
-    first = random_lanes("select", 10, 4)
-    rows = lanes(random_lanes("rows", 3, 5, 1))[..., :10].astype(np.bool_)
-    expected = np.einsum("...i,il->...l", rows.astype(np.int64), lanes(first)) % 2
-    assert np.array_equal(lanes(select(first, rows)), expected)
+@pytest.mark.parametrize("count", [1, 2, 4, 5])
+def test_accumulate_adds_a_product_over_two_elements(count: int) -> None:
+    tosses = random_lanes("tosses", count, 2, 4)
+    rows = lanes(random_lanes("rows", 3, 5, 1))[..., :count].astype(np.bool_)
+    before = random_lanes("chosen", 3, 5, 3, 4)
+    chosen, given_tosses = before.copy(), tosses.copy()
+    accumulate(chosen[:, :, 1:], list(tosses), rows)
+    product = np.einsum("...i,ijl->...jl", rows.astype(np.int64), lanes(tosses)) % 2
+    assert np.array_equal(lanes(chosen ^ before)[:, :, 1:], product)
+    assert np.array_equal(chosen[:, :, 0], before[:, :, 0])
+    assert np.array_equal(tosses, given_tosses)
 
 
 def test_fold_selects_lane_by_lane_and_folds_all_tables_in_one_round() -> None:
     tables = [random_lanes("big", 8, 2, 3, 5), random_lanes("small", 2, 1, 3, 5)]
-    selectors = [random_lanes("a", 3, 5), random_lanes("b", 3, 5)]
-    backend = RecordingBackend(PlaintextBackend())
-    folded = fold(backend, tables, selectors)
-    for table, selector, result in zip(tables, selectors, folded, strict=True):
-        half = len(table) // 2
-        expected = np.where(lanes(selector) == 1, lanes(table[half:]), lanes(table[:half]))
-        assert np.array_equal(lanes(result), expected)
-    assert total_ands(backend, 3 * 5) == (4 * 2 + 1, 1)
-
-
-@pytest.mark.parametrize("shifts", [(0,), (0, 1), (0, 3, 5)])
-def test_signed_integers_are_the_shifted_sum_minus_a_half(shifts: tuple[int, ...]) -> None:
-    bits, levels = 4, len(shifts)
-    magnitude = random_lanes("magnitude", bits, levels, 8)
-    sign = random_lanes("sign", levels, 8)
-    backend: Backend = PlaintextBackend(stream=FixedWords(sign))
-    k = np.einsum("b,bln->ln", 2 ** np.arange(bits), lanes(magnitude))
-    twice_y = np.where(lanes(sign) == 1, -1, 1) * (2 * k + 1)
-    twice_sum = (2 ** np.array(shifts)) @ twice_y
-    assert np.array_equal(2 * signed_integers(backend, magnitude, shifts) + 1, twice_sum)
-
-
-@pytest.mark.parametrize("shifts", [(0,), (0, 3, 6, 9, 12, 15, 17)])
-def test_signed_integers_reach_both_ends(shifts: tuple[int, ...]) -> None:
-    ones = np.full((7, len(shifts), 1), -1)
-    largest = (255 * sum(2**shift for shift in shifts) + 1) // 2
-    for sign, expected in ((0, largest - 1), (-1, -largest)):
-        backend = PlaintextBackend(stream=FixedWords(np.full(len(shifts), sign)))
-        assert (signed_integers(backend, ones, shifts) == expected).all()
+    selector = random_lanes("a", 3, 5)
+    for given_selector, backend in (
+        (selector, RecordingBackend(PlaintextBackend())),
+        (None, RecordingBackend(PlaintextBackend(stream=FixedWords(selector)))),
+    ):
+        folded = fold(backend, tables, given_selector)
+        for table, result in zip(tables, folded, strict=True):
+            half = len(table) // 2
+            expected = np.where(lanes(selector) == 1, lanes(table[half:]), lanes(table[:half]))
+            assert np.array_equal(lanes(result), expected)
+        ands = 4 * 2 + 1
+        assert costs(backend, 3 * 5) == (ands, ands + (given_selector is not None), 1)

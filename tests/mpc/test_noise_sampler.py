@@ -10,6 +10,7 @@ from scripted_streams import EveryAssignment, XorOfStreams
 from thread_parties import SharingBackendUnsafe, run_in_threads
 
 from mpcdp.mpc.backend import Mesh
+from mpcdp.mpc.dealing import correction_words
 from mpcdp.mpc.noise.law import geometric_law, ladder_law, signed_law
 from mpcdp.mpc.noise.sampler import sample_gaussian, sample_laplace
 from mpcdp.mpc.noise.tables import Ladder, Level, gaussian_tables, geometric_digits, half_gaussian, ladder
@@ -40,35 +41,35 @@ def test_laplace_circuit_has_exactly_the_law_of_its_tables(scale: int, precision
 
 
 @pytest.mark.parametrize(
-    ("variances", "shifts", "precision", "layout"),
+    ("variances", "shifts", "precision", "layout", "blocks"),
     [
-        ((4,), (0,), 4, (2, 1)),
-        ((4,), (0,), 4, (1, 2)),
-        ((4,), (0,), 4, (2, 2)),
-        ((4,), (0,), 4, (1, 1, 1)),
-        ((9,), (0,), 8, (3,)),
-        ((9,), (0,), 8, (1, 1)),
-        ((25, 9), (0, 1), 2, (2, 1)),
-        ((64, 36), (0, 2), 4, (2,)),
-        ((25, 9, 9), (0, 1, 2), 2, (1, 1)),
+        ((4,), (0,), 4, (2, 1), 1),
+        ((4,), (0,), 4, (1, 2), 2),
+        ((4,), (0,), 4, (2, 2), 4),
+        ((4,), (0,), 4, (1, 1, 1), 1),
+        ((9,), (0,), 8, (3,), 2),
+        ((9,), (0,), 8, (1, 1), 1),
+        ((25, 9), (0, 1), 2, (2, 1), 1),
+        ((64, 36), (0, 2), 4, (2,), 2),
+        ((25, 9, 9), (0, 1, 2), 2, (1, 1), 1),
     ],
 )
 def test_gaussian_circuit_has_exactly_the_law_of_its_tables(
-    variances: tuple[int, ...], shifts: tuple[int, ...], precision: int, layout: tuple[int, ...]
+    variances: tuple[int, ...], shifts: tuple[int, ...], precision: int, layout: tuple[int, ...], blocks: int
 ) -> None:
     levels = [Level(shift, Fraction(variance)) for shift, variance in zip(shifts, variances, strict=True)]
     steps = Ladder(tuple(levels))
     tables = [half_gaussian(level.variance, precision=precision, layout=layout) for level in levels]
     slots = sum(bits for bits in layout if bits > 1)
     stream = EveryAssignment(len(levels) * (precision * len(layout) + slots + 1))
-    values = sample_gaussian(PlaintextBackend(stream=stream), steps, tables, stream.width)
+    values = sample_gaussian(PlaintextBackend(stream=stream), steps, tables, stream.width, blocks=blocks)
     assert stream.drawn == stream.bits
     assert frequencies(values) == support(ladder_law(steps, tables))
 
 
 @pytest.mark.parametrize("party_count", [2, 3])
-@pytest.mark.parametrize("distribution", ["gaussian", "laplace"])
-def test_shared_samples_equal_the_samples_in_the_clear(distribution: str, party_count: int) -> None:
+@pytest.mark.parametrize(("distribution", "blocks"), [("gaussian", 1), ("gaussian", 4), ("laplace", 1)])
+def test_shared_samples_equal_the_samples_in_the_clear(distribution: str, blocks: int, party_count: int) -> None:
     """The same random bits, once shared among parties and once in the clear, give the same integers."""
     steps, words = ladder(2**20), 3
     tables = gaussian_tables(steps)
@@ -76,7 +77,7 @@ def test_shared_samples_equal_the_samples_in_the_clear(distribution: str, party_
     def run(backend: SharingBackendUnsafe | PlaintextBackend) -> RingVector:
         if distribution == "laplace":
             return sample_laplace(backend, geometric_digits(2**20), words)
-        return sample_gaussian(backend, steps, tables, words)
+        return sample_gaussian(backend, steps, tables, words, blocks=blocks)
 
     def party(mesh: Mesh) -> RingVector:
         return run(SharingBackendUnsafe(mesh, b"secret"))
@@ -90,15 +91,20 @@ def test_shared_samples_equal_the_samples_in_the_clear(distribution: str, party_
         assert np.abs(share >> 40).max() > 2**16
 
 
-def test_cost_per_sample() -> None:
-    """The figures of the docstrings: ANDs and bit conversions per sample, rounds."""
-    for distribution, expected in (("laplace", (1638, 27, 15)), ("gaussian", (7 * 649, 7 * 8, 22))):
-        backend = RecordingBackend(PlaintextBackend())
-        if distribution == "laplace":
-            sample_laplace(backend, geometric_digits(2**20), 1)
-        else:
-            sample_gaussian(backend, ladder(2**20), gaussian_tables(ladder(2**20)), 1)
-        words = {
-            kind: sum(request.words for request in backend.requests if request.kind == kind) for kind in ("and", "bit")
-        }
-        assert (words["and"], words["bit"], len(backend.requests)) == expected
+@pytest.mark.parametrize(
+    ("distribution", "blocks", "expected"),
+    [
+        ("laplace", 1, (1967, 1432, 3343, 13)),
+        ("gaussian", 1, (3126, 2421, 4990, 50)),
+        ("gaussian", 4, (4834, 4213, 6530, 28)),
+    ],
+)
+def test_cost_per_sample(distribution: str, blocks: int, expected: tuple[int, int, int, int]) -> None:
+    """The figures of the docstrings: ANDs, bits opened, bits of corrections, rounds."""
+    backend = RecordingBackend(PlaintextBackend())
+    if distribution == "laplace":
+        sample_laplace(backend, geometric_digits(2**20), 1)
+    else:
+        sample_gaussian(backend, ladder(2**20), gaussian_tables(ladder(2**20)), 1, blocks=blocks)
+    corrections = sum(map(correction_words, backend.requests))
+    assert (backend.ands, sum(backend.opened), corrections, len(backend.opened)) == expected

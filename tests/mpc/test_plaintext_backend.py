@@ -39,25 +39,36 @@ def test_contract_holds_for_true_shares(party_count: int) -> None:
 def test_contract_schedule_is_deterministic() -> None:
     schedule = contract_schedule()
     assert schedule == contract_schedule()
-    assert {request.kind for request in schedule} == {"and", "bit"}
-    assert CorrelationRequest("and", 2 * 3 * 2 * 5) in schedule
+    assert {request.kind for request in schedule} == {"and", "chain", "integer"}
+    assert CorrelationRequest("and", 2, 3 * 2 * 5) in schedule
 
 
 class _Or(PlaintextBackend):
-    def and_words(self, x: Words, y: Words) -> Words:
-        return x | y
+    def and_rows(self, rows: Words, selector: Words) -> Words:
+        return rows | selector
 
 
 class _InPlace(PlaintextBackend):
-    def and_words(self, x: Words, y: Words) -> Words:
-        x &= y
-        return x
+    def and_rows(self, rows: Words, selector: Words) -> Words:
+        rows &= selector
+        return rows
 
 
 class _BigEndianLanes(PlaintextBackend):
-    def bits_to_arithmetic(self, bits: Words) -> RingVector:
-        octets = np.ascontiguousarray(bits).view(np.uint8)
-        return np.unpackbits(octets, axis=-1, bitorder="big").astype(np.int64)
+    def unmask(self, digits: Words, masks: RingVector) -> RingVector:
+        octets = np.ascontiguousarray(digits).view(np.uint8)
+        lanes = np.unpackbits(octets, axis=-1, bitorder="big").astype(np.int64)
+        return 2 ** np.arange(len(digits)) @ lanes - masks
+
+
+class _ForgottenCarry(PlaintextBackend):
+    def unmask(self, digits: Words, masks: RingVector) -> RingVector:
+        return super().unmask(digits[:-1], masks)
+
+
+class _ForgottenMask(PlaintextBackend):
+    def unmask(self, digits: Words, masks: RingVector) -> RingVector:
+        return super().unmask(digits, masks & 0)
 
 
 class _SameWords(PlaintextBackend):
@@ -75,9 +86,61 @@ class _BiasedWords(PlaintextBackend):
         return super().random_words(shape) | super().random_words(shape)
 
 
+class _SelectorForEachRow(PlaintextBackend):
+    def and_random(self, rows: Words) -> Words:
+        return rows & self.random_words(rows.shape)
+
+
+class _SameSelector(PlaintextBackend):
+    def and_random(self, rows: Words) -> Words:
+        return rows & KeyStream(bytes(32)).words(rows[0].size).reshape(rows.shape[1:])
+
+
+class _OneBitForTheChain(PlaintextBackend):
+    def random_chain(self, length: int, shape: tuple[int, ...]) -> Words:
+        return np.repeat(self.random_words((1, *shape)), length, axis=0)
+
+
+class _ChainOfBitsNotPrefixes(PlaintextBackend):
+    def random_chain(self, length: int, shape: tuple[int, ...]) -> Words:
+        return self.random_words((length, *shape))
+
+
+class _ForgottenHead(PlaintextBackend):
+    def extend_chain(self, head: Words, length: int) -> Words:
+        return self.random_chain(length, head.shape)
+
+
+class _WrongIntegers(PlaintextBackend):
+    def random_integers(self, bits: int, words: int) -> tuple[Words, RingVector]:
+        digits, values = super().random_integers(bits, words)
+        return digits, values + 1
+
+
+class _BiasedIntegers(PlaintextBackend):
+    def random_integers(self, bits: int, words: int) -> tuple[Words, RingVector]:
+        return np.full((bits, words), -1), np.full(64 * words, 2**bits - 1)
+
+
 @pytest.mark.parametrize(
     "faulty",
-    [_Or, _InPlace, _BigEndianLanes, _SameWords, _SameWordInEveryColumn, _BiasedWords],
+    [
+        _Or,
+        _InPlace,
+        _BigEndianLanes,
+        _ForgottenCarry,
+        _ForgottenMask,
+        _SameWords,
+        _SameWordInEveryColumn,
+        _BiasedWords,
+        _SelectorForEachRow,
+        _SameSelector,
+        _OneBitForTheChain,
+        _ChainOfBitsNotPrefixes,
+        _ForgottenHead,
+        _WrongIntegers,
+        _BiasedIntegers,
+    ],
     ids=lambda c: c.__name__,
 )
 def test_contract_rejects(faulty: type[PlaintextBackend]) -> None:

@@ -57,6 +57,9 @@ def run_in_threads(party_count: int, job: Callable[[Mesh], T]) -> list[T]:
 class SharingBackendUnsafe:
     """A backend that truly shares every bit, but computes each gate by opening its inputs: for tests of circuits.
 
+    Its random bits but for the masks of `random_integers` are the XOR of the parties' own streams, drawn in the order
+    in which `PlaintextBackend` draws them.
+
     A circuit that treats shares as if they were values gives wrong results here, and right ones in the clear.
     """
 
@@ -73,21 +76,34 @@ class SharingBackendUnsafe:
     def public(self, words: Words) -> Words:
         return words.copy() if self.rank == 0 else np.zeros_like(words)
 
-    def and_words(self, x: Words, y: Words) -> Words:
-        opened_x, opened_y = self._open("and", np.stack([x, y]))
-        share = opened_x & opened_y
-        masks = self._masks(x.shape)
-        for mask in masks:
-            share ^= mask
-        return masks[self.rank - 1] if self.rank else share
+    def and_rows(self, rows: Words, selector: Words) -> Words:
+        return self._share(self._open("and", rows) & self._open("selector", selector))
 
-    def bits_to_arithmetic(self, bits: Words) -> RingVector:
-        opened = self._open("bits", bits)
-        share: RingVector = ((opened[..., np.newaxis] >> np.arange(64)) & 1).reshape(len(bits), -1)
-        masks = self._masks(share.shape)
-        for mask in masks:
+    def and_random(self, rows: Words) -> Words:
+        return self.and_rows(rows, self.random_words(rows.shape[1:]))
+
+    def random_chain(self, length: int, shape: tuple[int, ...]) -> Words:
+        return self._share(np.bitwise_and.accumulate(self._open("chain", self.random_words((length, *shape))), axis=0))
+
+    def extend_chain(self, head: Words, length: int) -> Words:
+        return self.and_rows(self.random_chain(length, head.shape), head)
+
+    def random_integers(self, bits: int, words: int) -> tuple[Words, RingVector]:
+        digits = self._common.words(bits * words).reshape(bits, words)
+        values = _integers(digits)
+        others = [self._common.words(65 * bits * words) for _ in range(self.party_count - 1)]
+        pairs = [(each[: digits.size].reshape(digits.shape), each[-values.size :]) for each in others]
+        for other_digits, other_values in pairs:
+            digits = digits ^ other_digits
+            values = values - other_values
+        return pairs[self.rank - 1] if self.rank else (digits, values)
+
+    def unmask(self, digits: Words, masks: RingVector) -> RingVector:
+        share = _integers(self._open("digits", digits))
+        own = [self._common.words(share.size) for _ in range(self.party_count - 1)]
+        for mask in own:
             share -= mask
-        return masks[self.rank - 1] if self.rank else share
+        return (own[self.rank - 1] if self.rank else share) - masks
 
     def reveal(self, vector: NoisedVector) -> RingVector:
         total = np.zeros(vector.dimension, dtype=np.int64)
@@ -101,6 +117,16 @@ class SharingBackendUnsafe:
             opened ^= np.frombuffer(payload, dtype=np.int64)
         return opened.reshape(words.shape)
 
-    def _masks(self, shape: tuple[int, ...]) -> list[Words]:
-        """Draw the shares of all parties but rank 0."""
-        return [self._common.words(int(np.prod(shape))).reshape(shape) for _ in range(self.party_count - 1)]
+    def _share(self, words: Words) -> Words:
+        """Share what everybody knows: all ranks but 0 draw their shares."""
+        masks = [self._common.words(words.size).reshape(words.shape) for _ in range(self.party_count - 1)]
+        for mask in masks:
+            words = words ^ mask
+        return masks[self.rank - 1] if self.rank else words
+
+
+def _integers(digits: Words) -> RingVector:
+    """Read bit-sliced numbers, slowly."""
+    lanes = ((digits[..., np.newaxis] >> np.arange(64)) & 1).reshape(len(digits), -1)
+    values: RingVector = (1 << np.arange(len(digits))) @ lanes
+    return values

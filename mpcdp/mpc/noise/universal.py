@@ -6,14 +6,17 @@ A plan never tunes the noise. It tunes the encoding of what the noise is added t
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from math import prod
 from typing import Literal
 
 import numpy as np
 
 from mpcdp.mpc.backend import Backend, CorrelationRequest, Words
+from mpcdp.mpc.bit_slicing import LANES
 from mpcdp.mpc.noise.sampler import sample_gaussian, sample_laplace
 from mpcdp.mpc.noise.tables import gaussian_tables, geometric_digits, ladder
-from mpcdp.secret_sharing.shares import NoisedVector, NoiseShare, RingVector
+from mpcdp.mpc.plaintext_backend import PlaintextBackend
+from mpcdp.secret_sharing.shares import NoiseShare, RingVector
 
 __all__ = ["OFFSET", "Distribution", "Mode", "UniversalNoise", "universal_noise"]
 
@@ -27,8 +30,11 @@ The noise y lies on Z + 1/2 and the circuits share the integer y - 1/2. With joi
 per-party noise it holds one copy of every compute party.
 """
 
-_CHUNK_WORDS = 512
-"""Lanes are sampled 2^15 at a time: the largest message of a round stays near 7 MB however many samples are made."""
+_CHUNK_WORDS = 2048
+"""At most 2^17 samples are made at a time, which bounds memory however many are wanted."""
+
+_NARROW_WORDS = 128
+"""Up to 2^13 samples, rounds take longer than bytes: prefixes are made in blocks."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +68,8 @@ class UniversalNoise:
     def sample(self, backend: Backend, count: int) -> NoiseShare:
         """Share ``count`` fresh integers y - 1/2, shape (count,).
 
-        Every party calls it with the same count. It takes the correlated randomness of `schedule` and, for every 2^15
-        samples begun, 22 rounds (Gaussian) or 15 (Laplace).
+        Every party calls it with the same count. It takes the correlated randomness of `schedule`; costs per sample
+        are in `mpcdp.mpc.noise.sampler`, rounds are for every 2^17 samples begun.
 
         Raises:
             ValueError: the count is not positive.
@@ -76,7 +82,7 @@ class UniversalNoise:
         values = np.empty(count, dtype=np.int64)
         start = 0
         for words in chunks:
-            piece = circuit(backend, words)[: count - start]
+            piece = circuit(backend, words, _blocks(words))[: count - start]
             values[start : start + piece.size] = piece
             start += piece.size
         return NoiseShare(values)
@@ -87,9 +93,10 @@ class UniversalNoise:
         Raises:
             ValueError: the count is not positive.
         """
-        unit = _unit_schedule(self.distribution, self.scale)
         return tuple(
-            CorrelationRequest(request.kind, request.words * words) for words in _chunks(count) for request in unit
+            CorrelationRequest(request.kind, request.fan, request.words * words)
+            for words in _chunks(count)
+            for request in _unit_schedule(self.distribution, self.scale, _blocks(words))
         )
 
 
@@ -114,54 +121,65 @@ _UNIVERSAL: dict[tuple[Distribution, Mode], UniversalNoise] = {
 
 
 @cache
-def _circuit(distribution: Distribution, scale: int) -> Callable[[Backend, int], RingVector]:
-    """Compute a sampler's tables, once per process; the result maps (backend, words) to 64 * words shared integers."""
+def _circuit(distribution: Distribution, scale: int) -> Callable[[Backend, int, int], RingVector]:
+    """Compute a sampler's tables, once per process; the result maps (backend, words, blocks) to shared integers."""
     if distribution == "laplace":
         digits = geometric_digits(scale)
-        return lambda backend, words: sample_laplace(backend, digits, words)
+        return lambda backend, words, blocks: sample_laplace(backend, digits, words)
     levels = ladder(scale)
     tables = gaussian_tables(levels)
-    return lambda backend, words: sample_gaussian(backend, levels, tables, words)
+    return lambda backend, words, blocks: sample_gaussian(backend, levels, tables, words, blocks=blocks)
 
 
 def _chunks(count: int) -> list[int]:
-    """Split a number of samples into widths in words, all but the last of them `_CHUNK_WORDS`."""
+    """Split a number of samples into the fewest widths in words, none above `_CHUNK_WORDS`, as equal as can be."""
     if count < 1:
         raise ValueError(f"the number of noise samples is positive, not {count}")
-    words = -(-count // 64)
-    return [min(_CHUNK_WORDS, words - start) for start in range(0, words, _CHUNK_WORDS)]
+    words = -(-count // LANES)
+    chunks = -(-words // _CHUNK_WORDS)
+    return [words // chunks + (index < words % chunks) for index in range(chunks)]
+
+
+def _blocks(words: int) -> int:
+    """Choose the Gaussian's prefix network for a width."""
+    return 4 if words <= _NARROW_WORDS else 1
 
 
 @cache
-def _unit_schedule(distribution: Distribution, scale: int) -> tuple[CorrelationRequest, ...]:
+def _unit_schedule(distribution: Distribution, scale: int, blocks: int) -> tuple[CorrelationRequest, ...]:
     """Trace a circuit one word wide; every operation of a circuit is as wide as the circuit."""
     trace = _Trace()
-    _circuit(distribution, scale)(trace, 1)
+    _circuit(distribution, scale)(trace, 1, blocks)
     return tuple(trace.requests)
 
 
-class _Trace:
-    """A backend that computes nothing and notes the correlated randomness it is asked for."""
-
-    rank = 0
-    party_count = 1
+class _Trace(PlaintextBackend):
+    """A backend that notes the correlated randomness it is asked for."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.requests: list[CorrelationRequest] = []
 
-    def random_words(self, shape: tuple[int, ...]) -> Words:
-        return np.zeros(shape, dtype=np.int64)
+    def and_rows(self, rows: Words, selector: Words) -> Words:
+        self.requests.append(CorrelationRequest("and", len(rows), selector.size))
+        return super().and_rows(rows, selector)
 
-    def public(self, words: Words) -> Words:
-        return words
+    def and_random(self, rows: Words) -> Words:
+        self.requests.append(CorrelationRequest("and", len(rows), rows[0].size))
+        return super().and_random(rows)
 
-    def and_words(self, x: Words, y: Words) -> Words:
-        self.requests.append(CorrelationRequest("and", x.size))
-        return x & y
+    def random_chain(self, length: int, shape: tuple[int, ...]) -> Words:
+        self.requests.append(CorrelationRequest("chain", length - 1, prod(shape)))
+        return super().random_chain(length, shape)
 
-    def bits_to_arithmetic(self, bits: Words) -> RingVector:
-        self.requests.append(CorrelationRequest("bit", bits.size))
-        return np.zeros((bits.shape[0], 64 * bits.shape[1]), dtype=np.int64)
+    def extend_chain(self, head: Words, length: int) -> Words:
+        self.requests.append(CorrelationRequest("chain", length, head.size))
+        return head & self.random_words((length, *head.shape))
 
-    def reveal(self, vector: NoisedVector) -> RingVector:
-        raise NotImplementedError("a noise circuit reveals nothing")
+    def random_integers(self, bits: int, words: int) -> tuple[Words, RingVector]:
+        self.requests.append(CorrelationRequest("integer", bits, words))
+        return super().random_integers(bits, words)
+
+    def unmask(self, digits: Words, masks: RingVector) -> RingVector:
+        self.requests.append(CorrelationRequest("integer", 1, digits.shape[1]))
+        return super().unmask(digits, masks)
