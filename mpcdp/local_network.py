@@ -20,7 +20,7 @@ from mpcdp.task import load_task
 from mpcdp.transport.channel import Member, Role
 from mpcdp.transport.tls import Authority, write_private
 
-__all__ = ["LocalNetwork", "ProcessResult", "create_network"]
+__all__ = ["LocalNetwork", "ProcessResult", "create_network", "free_ports"]
 
 _ROLES: tuple[Role, ...] = ("coordinator", "dealer", "compute", "owner")
 _STOP_SECONDS = 5.0
@@ -174,7 +174,7 @@ def create_network(directory: Path, task_path: Path, *, tables: Mapping[str, Pat
         write_private(directory / "authority" / "authority.key", authority.key)
         members = task.members()
         servers = [member.name for member in members if member.role != "owner"]
-        addresses = {name: f"127.0.0.1:{port}" for name, port in zip(servers, _free_ports(len(servers)), strict=True)}
+        addresses = {name: f"127.0.0.1:{port}" for name, port in zip(servers, free_ports(len(servers)), strict=True)}
         for member in members:
             table = (tables or {}).get(member.name, Path("table.csv"))
             _create_process(directory / member.name, member, authority, addresses, table=table)
@@ -209,7 +209,7 @@ def _create_process(
     (folder / f"{member.role}.toml").write_bytes(tomli_w.dumps(config).encode())
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ask the system for ports that nobody uses now; held open together, so that they differ."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]

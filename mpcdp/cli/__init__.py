@@ -11,7 +11,7 @@ __all__ = ["main"]
 
 
 def _application() -> typer.Typer:
-    from mpcdp.cli import demo, network, plan, predict
+    from mpcdp.cli import bench, demo, network, plan, predict
 
     app = typer.Typer(
         help="Train one model across organisations that may not pool their records.",
@@ -20,6 +20,7 @@ def _application() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.add_typer(network.app, name="network", help="Certificates and configs of a network.")
+    app.add_typer(bench.app, name="bench", help="What the noise costs on this machine.")
     app.command("plan")(plan.plan)
     app.command("predict")(predict.predict)
     app.command("demo")(demo.demo)

@@ -22,7 +22,7 @@ HEAVY = {"torch", "crypten", "sklearn", "pyarrow", "matplotlib", "pandas"}
         ("mpcdp.roles.coordinator, mpcdp.roles.process", HEAVY),
         ("mpcdp.roles.dealer", HEAVY),
         ("mpcdp.roles.compute_party", HEAVY),
-        ("mpcdp.cli", HEAVY | {"grpc"}),
+        ("mpcdp.cli, mpcdp.cli.bench", HEAVY | {"grpc"}),
     ],
 )
 def test_importing_does_not_load_heavy_libraries(modules: str, forbidden: set[str]) -> None:

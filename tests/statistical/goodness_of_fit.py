@@ -17,7 +17,6 @@ __all__ = ["SIGNIFICANCE", "assert_fits", "chi_square", "fit", "low_bits"]
 SIGNIFICANCE = 1e-7
 """A p-value below this rejects; `fit` has five."""
 
-_CELLS = 64
 _LEAST_EXPECTED = 25
 
 
@@ -28,13 +27,16 @@ def assert_fits(samples: NDArray[np.int64], distribution: Literal["gaussian", "l
     assert not rejected, f"{samples.size} samples are not {distribution} noise of scale {scale}: {rejected}"
 
 
-def fit(samples: NDArray[np.int64], distribution: Literal["gaussian", "laplace"], scale: float) -> dict[str, float]:
+def fit(
+    samples: NDArray[np.int64], distribution: Literal["gaussian", "laplace"], scale: float, *, cells: int = 64
+) -> dict[str, float]:
     """Compute p-values of five tests.
 
     Args:
         samples: integers y - 1/2.
         distribution: the kind of law.
         scale: its parameter sigma or t.
+        cells: how many cells of about equal probability there are; more need more samples, and see finer defects.
 
     Returns:
         ``cells``: chi-square over cells of about equal probability, every integer its own cell if the scale is small;
@@ -47,7 +49,7 @@ def fit(samples: NDArray[np.int64], distribution: Literal["gaussian", "laplace"]
     size = (samples.astype(np.float64) + 0.5) / scale
     positive = int((samples >= 0).sum())
     return {
-        "cells": _cells(samples, distribution, scale),
+        "cells": _cells(samples, distribution, scale, cells),
         "variance": _mean_p_value(size**2, moments[2], moments[4]),
         "fourth moment": _mean_p_value(size**4, moments[4], moments[8]),
         "sign": float(stats.binomtest(positive, samples.size).pvalue),
@@ -68,10 +70,10 @@ def chi_square(observed: NDArray[np.int64], probabilities: NDArray[np.float64]) 
     return float(stats.chisquare(observed, probabilities / probabilities.sum() * observed.sum()).pvalue)
 
 
-def _cells(samples: NDArray[np.int64], distribution: str, scale: float) -> float:
+def _cells(samples: NDArray[np.int64], distribution: str, scale: float, cells: int) -> float:
     """Cut the integers at quantiles of the continuous law, rounded, and compare counts with the exact masses."""
     quantile = stats.norm.ppf if distribution == "gaussian" else stats.laplace.ppf
-    edges = np.unique(np.rint(scale * quantile(np.arange(1, _CELLS) / _CELLS)).astype(np.int64))
+    edges = np.unique(np.rint(scale * quantile(np.arange(1, cells) / cells)).astype(np.int64))
     below = np.array([_mass_below(int(edge), distribution, scale) for edge in edges])
     probabilities = np.diff(np.concatenate([[0.0], below, [1.0]]))
     observed = np.bincount(np.searchsorted(edges, samples, side="right"), minlength=edges.size + 1)

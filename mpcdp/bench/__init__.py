@@ -1,0 +1,1 @@
+"""How fast the noise is: real processes on loopback, beside CrypTen's own samplers and published figures."""

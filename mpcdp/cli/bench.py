@@ -1,0 +1,156 @@
+"""``mpcdp bench``: what the noise costs on this machine."""
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mpcdp.bench.noise import Row, document, measure
+from mpcdp.bench.published import PUBLISHED
+from mpcdp.bench.setting import Sampler, Setting
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True)
+
+_DIMENSIONS = [128, 1_000, 10_000, 100_000, 1_000_000]
+_PARTIES = [2, 3]
+_SAMPLERS = list(Sampler)
+_WIDTH = 120
+"""The tables need this many columns; a narrower terminal wraps their lines."""
+
+
+@app.callback()
+def bench() -> None:
+    """What the noise costs on this machine."""
+
+
+@app.command()
+def noise(
+    dimension: Annotated[list[int], typer.Option(min=1, help="Number of samples; may be repeated.")] = _DIMENSIONS,
+    parties: Annotated[list[int], typer.Option(min=2, max=5, help="Compute parties; may be repeated.")] = _PARTIES,
+    sampler: Annotated[list[Sampler], typer.Option(help="What to measure; may be repeated.")] = _SAMPLERS,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of which the median counts.")] = 3,
+    crypten_limit: Annotated[int, typer.Option(min=0, help="Largest dimension at which CrypTen runs too.")] = 100_000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure the noise samplers: real processes on loopback, mutual TLS, a dealer apart, CrypTen's own beside them.
+
+    Example: mpcdp bench noise --dimension 100000 --parties 2 --sampler gaussian --runs 5
+    """
+    console = Console(stderr=as_json)
+    rows = []
+    with _cleaning_up_when_terminated():
+        for setting in _settings(sampler, parties, dimension, runs, crypten_limit):
+            with console.status(f"{setting.sampler}, {setting.parties} parties, {setting.dimension:,} samples"):
+                rows.append(measure(setting, notes=_notes(setting, crypten_limit)))
+    if as_json:
+        typer.echo(json.dumps(document(rows)))
+    else:
+        _print(rows, console)
+
+
+@contextmanager
+def _cleaning_up_when_terminated() -> Iterator[None]:
+    """Let SIGTERM end the block as an exception, as Ctrl-C does, so that no process and no key is left."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _settings(
+    samplers: list[Sampler], parties: list[int], dimensions: list[int], runs: int, crypten_limit: int
+) -> Iterator[Setting]:
+    for sampler, count, dimension in product(samplers, parties, dimensions):
+        crypten = sampler is not Sampler.PER_PARTY and dimension <= crypten_limit
+        yield Setting(sampler, count, dimension, runs, crypten)
+
+
+def _notes(setting: Setting, crypten_limit: int) -> list[str]:
+    if not setting.joint:
+        return ["each party samples its own noise in the clear: k times the variance, no dealer, nothing to compare"]
+    if not setting.crypten:
+        return [f"CrypTen not run above {crypten_limit:,} samples: raise --crypten-limit"]
+    if setting.parties > 2:
+        return [
+            "CrypTen's truncation scatters and gathers; over the mesh, which only broadcasts, that sends more bytes"
+        ]
+    return []
+
+
+def _print(rows: list[Row], console: Console) -> None:
+    console.width = max(console.width, _WIDTH)
+    console.print(_measured(rows))
+    console.print(
+        "Time: median of the runs, from all parties ready to all have their shares. ANDs and bytes: per sample;"
+    )
+    console.print("sent: by one party to all others; dealt: by the dealer to all. MiB: the largest process.")
+    console.print(
+        "CrypTen: its own sampler on the same processes and connections, in turn with ours. For time only: its"
+    )
+    console.print("provider lets one party read all noise, and its laws are not what they are called.")
+    for note in dict.fromkeys(note for row in rows for note in row.notes):
+        console.print(f"* {note}")
+    console.print(_published())
+
+
+def _measured(rows: list[Row]) -> Table:
+    table = Table(title="Measured on this machine", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("sampler", no_wrap=True)
+    for column in ("parties", "samples", "time", "samples/s", "rounds", "ANDs", "sent B", "dealt B", "MiB"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("CrypTen", "rounds", "sent B"):
+        table.add_column(column, justify="right", no_wrap=True, style="dim")
+    table.add_column("ratio", justify="right", no_wrap=True, style="bold")
+    for before, row in zip([None, *rows], rows, strict=False):
+        if before is not None and (before.sampler, before.parties) != (row.sampler, row.parties):
+            table.add_section()
+        table.add_row(*_cells(row))
+    return table
+
+
+def _published() -> Table:
+    table = Table(title="Published, measured elsewhere: other machines, mostly other trust models", box=box.SIMPLE_HEAD)
+    for column in ("work", "setting", "figure"):
+        table.add_column(column)
+    for figure in PUBLISHED:
+        table.add_row(figure.work, figure.setting, figure.figure)
+    return table
+
+
+def _cells(row: Row) -> list[str]:
+    return [
+        row.sampler,
+        str(row.parties),
+        f"{row.dimension:,}",
+        _time(row.seconds),
+        f"{row.samples_per_second:,.0f}",
+        str(row.rounds),
+        f"{row.ands_per_sample:,.0f}",
+        f"{row.bytes_sent_per_sample:,.0f}",
+        f"{row.dealer_bytes_per_sample:,.0f}",
+        f"{row.peak_memory_mib:,.0f}",
+        "-" if row.crypten_seconds is None else _time(row.crypten_seconds),
+        "-" if row.crypten_rounds is None else str(row.crypten_rounds),
+        "-" if row.crypten_bytes_sent_per_sample is None else f"{row.crypten_bytes_sent_per_sample:,.0f}",
+        "-" if row.ratio is None else f"{row.ratio:.2f}",
+    ]
+
+
+def _time(seconds: float) -> str:
+    return f"{1000 * seconds:,.0f} ms" if seconds < 1 else f"{seconds:,.2f} s"
