@@ -199,12 +199,14 @@ class Coordinator:
         _log.info("owner joined", owner=caller)
         return mailbox
 
-    def _leave(self, owner: str) -> None:
+    def _leave(self, owner: str, mailbox: "_Mailbox") -> None:
         with self._monitor.changed:
+            if self._mailboxes.get(owner) is not mailbox:
+                return  # it left before and has come back since
             self._attending.discard(owner)
             if not self._started:
                 # It left before the start and may come back.
-                self._mailboxes.pop(owner, None)
+                del self._mailboxes[owner]
             self._monitor.changed.notify_all()
 
     def _publish(self, event: SessionEvent) -> None:
@@ -226,10 +228,10 @@ class _Mailbox(Iterator[SessionEvent]):
 
     Args:
         seconds: how long to wait for an event.
-        leave: called once when the attendance is over, on any thread.
+        leave: called with this mailbox when the attendance is over, perhaps more than once, on any thread.
     """
 
-    def __init__(self, seconds: float, leave: Callable[[], None]) -> None:
+    def __init__(self, seconds: float, leave: Callable[["_Mailbox"], None]) -> None:
         self._events: queue.SimpleQueue[SessionEvent | None] = queue.SimpleQueue()
         self._seconds = seconds
         self._leave = leave
@@ -241,13 +243,13 @@ class _Mailbox(Iterator[SessionEvent]):
 
     def close(self) -> None:
         """End the attendance: the owner is gone."""
-        self._leave()
+        self._leave(self)
         self._events.put(None)
 
     def __next__(self) -> SessionEvent:
         if self._over:
             # Only when the last event has been handed over is the owner allowed to be forgotten.
-            self._leave()
+            self._leave(self)
             raise StopIteration
         try:
             event = self._events.get(timeout=self._seconds)

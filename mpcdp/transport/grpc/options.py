@@ -51,6 +51,8 @@ def server_options(*, keepalive_seconds: float) -> Options:
     """Return a server's options; see `channel_options`."""
     return [
         *_options(keepalive_seconds),
+        # A stranger who connects and says nothing holds a file descriptor for this long, not for two minutes.
+        ("grpc.server_handshake_timeout_ms", 10_000),
         # A second process on the same port must be an error, not a lottery.
         ("grpc.so_reuseport", 0),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", round(500 * keepalive_seconds)),
