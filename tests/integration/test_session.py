@@ -108,6 +108,7 @@ def test_processes_listen_on_one_loopback_port_each_and_owners_on_none(tmp_path:
         assert addresses[0].ip in ("127.0.0.1", "::ffff:127.0.0.1"), name
 
 
+@pytest.mark.slow  # between threads: tests/roles
 def test_a_task_runs_once(tmp_path: Path) -> None:
     """Owners and parties remember a finished session on disk and refuse a second one of the same task."""
     made = make_network(tmp_path, task_document([10, 10], parties=2, start_seconds=8.0))
@@ -153,7 +154,9 @@ def test_a_process_missing_at_the_start_is_named(tmp_path: Path, missing: str) -
         _all_succeeded(network.wait(DEADLINE))
 
 
-@pytest.mark.parametrize("victim", ["party-1", pytest.param("party-3", marks=pytest.mark.slow), "coordinator"])
+@pytest.mark.parametrize(
+    "victim", ["party-1", *(pytest.param(name, marks=pytest.mark.slow) for name in ("party-3", "coordinator"))]
+)
 def test_a_process_killed_in_the_middle_ends_the_session_everywhere(tmp_path: Path, victim: str) -> None:
     deadlines = {"start_seconds": 10.0, "contribution_seconds": 10.0, "round_seconds": 10.0}
     made = make_network(tmp_path, task_document([10, 10, 10], parties=3, deadlines=deadlines))
