@@ -13,6 +13,7 @@ from mpcdp.data.dataset import Dataset
 from mpcdp.learning.erm import CertifiedSolver
 from mpcdp.mpc.noise_bank import prepare_per_party
 from mpcdp.plan import Plan, make_plan
+from mpcdp.secret_sharing.randomness import random_key
 from mpcdp.secret_sharing.shares import NoisedVector, SharedVector
 from mpcdp.task import Task
 
@@ -28,19 +29,20 @@ def simulate(task: Task, datasets: Mapping[str, Dataset], *, noise: bool = True)
         noise: False replaces the noise by zeros at an unchanged encoding, which is what a run without privacy gives.
 
     Returns:
-        The model, shape (d,).
+        The model, shape (p,).
     """
     plan = make_plan(task)
     method = task.method()
-    model = method.initial_model()
+    state = method.initial_state()
     count = sum(task.owner(name).record_count for name in datasets)
     for _ in range(plan.rounds):
         encoded = [
-            SharedVector(plan.encoding.encode(method.contribution(dataset, model))) for dataset in datasets.values()
+            SharedVector(plan.encoding.encode(method.contribution(dataset, state, key=random_key())))
+            for dataset in datasets.values()
         ]
         total = SharedVector.total(encoded, dimension=plan.dimension)
-        model = method.next_model(model, _release(plan, total, noise=noise), record_count=count)
-    return model
+        state = method.next_state(state, _release(plan, total, noise=noise), record_count=count)
+    return state.model
 
 
 def _release(plan: Plan, total: SharedVector, *, noise: bool) -> NDArray[np.float64]:

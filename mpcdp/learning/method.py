@@ -1,6 +1,7 @@
-"""What a training method is to everybody else: vectors in, a sum out, and a bound on one record's influence."""
+"""What a training method is to everybody else: vectors in, sums out, and a bound on one record's influence."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -9,24 +10,51 @@ from numpy.typing import NDArray
 from mpcdp.data.dataset import Dataset
 from mpcdp.privacy.sensitivity import Sensitivity
 
-__all__ = ["Method"]
+__all__ = ["Method", "TrainingState"]
+
+
+def _nothing() -> NDArray[np.float64]:
+    return np.zeros(0)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingState:
+    """Where a training stands between two rounds: a function of the task and of the releases so far, hence public.
+
+    Args:
+        round_index: number of releases that went into it.
+        point: where the next contributions are computed, shape (p,).
+        model: what the session hands out if no further round takes place, shape (p,).
+        memory: what the method's update remembers besides, such as a velocity; its shape is the method's affair.
+    """
+
+    round_index: int
+    point: NDArray[np.float64]
+    model: NDArray[np.float64]
+    memory: NDArray[np.float64] = field(default_factory=_nothing)
 
 
 class Method(Protocol):
     """A way to train one model from sums of the owners' contributions.
 
-    In each of `rounds` rounds every owner computes its `contribution` to the current model, the sum of the
-    contributions is released with noise calibrated to `sensitivity`, and `next_model` turns it into the next model.
+    In each of `rounds` rounds every owner computes its `contribution` in the current state, the sum of the
+    contributions is released with noise calibrated to `sensitivity`, and `next_state` takes the release in. Everybody
+    who sees the releases can follow the state: it is post-processing.
     """
 
     @property
     def rounds(self) -> int:
-        """Number of releases."""
+        """Number of releases T."""
         ...
 
     @property
     def dimension(self) -> int:
-        """Number of coordinates d of contributions and models."""
+        """Number of coordinates d of a contribution."""
+        ...
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of coordinates p of a model."""
         ...
 
     def sensitivity(self, record_counts: Sequence[int]) -> Sensitivity:
@@ -39,7 +67,7 @@ class Method(Protocol):
             PlanError: the method cannot keep its promises in double precision for these counts.
 
         Guarantees:
-            Holds for contributions as computed, rounding included, whatever models the coordinator sends.
+            Holds for contributions as computed, rounding included, in every state, whatever releases led to it.
         """
         ...
 
@@ -47,26 +75,26 @@ class Method(Protocol):
         """Return a bound on the L2 norm of the contribution of an owner with that many records, as computed."""
         ...
 
-    def contribution(self, dataset: Dataset, model: NDArray[np.float64]) -> NDArray[np.float64]:
+    def contribution(self, dataset: Dataset, state: TrainingState, *, key: bytes) -> NDArray[np.float64]:
         """Compute one owner's vector for one round, shape (d,). No record's value makes it fail.
 
         Args:
-            dataset: the owner's rows, dimension d.
-            model: the current model, shape (d,).
+            dataset: the owner's rows.
+            state: the current state.
+            key: 32 bytes that only this owner knows, for this round of this session alone: what a method draws at
+                random, such as a sample of the records, is a function of it, so that a repetition draws the same.
         """
         ...
 
-    def initial_model(self) -> NDArray[np.float64]:
-        """Return the model before the first round, shape (d,)."""
+    def initial_state(self) -> TrainingState:
+        """Return the state before the first round."""
         ...
 
-    def next_model(
-        self, model: NDArray[np.float64], release_sum: NDArray[np.float64], *, record_count: int
-    ) -> NDArray[np.float64]:
-        """Turn a released sum into the next model, shape (d,).
+    def next_state(self, state: TrainingState, release_sum: NDArray[np.float64], *, record_count: int) -> TrainingState:
+        """Take a released sum in.
 
         Args:
-            model: the current model, shape (d,).
+            state: the current state.
             release_sum: the noised sum of contributions, shape (d,), in real units.
             record_count: N, the sum of the record counts of the owners whose contributions are in it.
         """

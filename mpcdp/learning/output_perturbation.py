@@ -35,6 +35,7 @@ from mpcdp.data.dataset import Dataset
 from mpcdp.errors import PlanError
 from mpcdp.learning.erm import CertifiedSolver
 from mpcdp.learning.losses import Loss
+from mpcdp.learning.method import TrainingState
 from mpcdp.privacy.sensitivity import Norm, Relation, Sensitivity
 
 __all__ = ["OutputPerturbation"]
@@ -76,6 +77,10 @@ class OutputPerturbation:
     def rounds(self) -> int:
         return 1
 
+    @property
+    def parameter_count(self) -> int:
+        return self.dimension
+
     def check(self, record_counts: Sequence[int]) -> None:
         """Refuse a certificate that could not be met for some table of an owner.
 
@@ -110,8 +115,8 @@ class OutputPerturbation:
         """Return n_j (min(sqrt(2 l(0) / lambda), G / lambda) + tau / lambda), rounded up (`CertifiedSolver.radius`)."""
         return record_count * self._solver.radius * _UPWARD
 
-    def contribution(self, dataset: Dataset, model: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Train on one owner's table and weight the result by its record count; ``model`` plays no part.
+    def contribution(self, dataset: Dataset, state: TrainingState, *, key: bytes) -> NDArray[np.float64]:
+        """Train on one owner's table and weight the result by its record count; state and key play no part.
 
         Raises:
             ValueError: the table's dimension is not the method's, or its record count is one that `check` refuses.
@@ -120,11 +125,10 @@ class OutputPerturbation:
             raise ValueError(f"a table of dimension {dataset.dimension} does not fit a method of {self.dimension}")
         return self._solver.solve(dataset) * dataset.record_count
 
-    def initial_model(self) -> NDArray[np.float64]:
-        return np.zeros(self.dimension)
+    def initial_state(self) -> TrainingState:
+        return TrainingState(round_index=0, point=np.zeros(self.dimension), model=np.zeros(self.dimension))
 
-    def next_model(
-        self, model: NDArray[np.float64], release_sum: NDArray[np.float64], *, record_count: int
-    ) -> NDArray[np.float64]:
-        """Divide the released sum by the public number of records behind it; ``model`` plays no part."""
-        return np.asarray(release_sum / record_count, dtype=np.float64)
+    def next_state(self, state: TrainingState, release_sum: NDArray[np.float64], *, record_count: int) -> TrainingState:
+        """Divide the released sum by the public number of records behind it."""
+        average = np.asarray(release_sum / record_count, dtype=np.float64)
+        return TrainingState(round_index=state.round_index + 1, point=average, model=average)

@@ -18,6 +18,7 @@ import structlog
 from numpy.typing import NDArray
 
 from mpcdp.errors import MpcdpError, PeerError, PeerTimeout, ProtocolError
+from mpcdp.learning.method import TrainingState
 from mpcdp.learning.model import TrainedModel
 from mpcdp.plan import Plan
 from mpcdp.roles.session import Deadline, SessionMonitor, limits_of, new_session, trained_model
@@ -121,13 +122,13 @@ class Coordinator:
         with self._timed("preparing"):
             self._open_session(ref)
         self._publish(SessionStarted(ref))
-        model, owners = self._method.initial_model(), []
+        state, owners = self._method.initial_state(), []
         with self._timed("rounds"):
             for round_index in range(self._plan.rounds):
-                release = self._run_round(ref, round_index, model)
-                model = self._next_model(model, release)
+                release = self._run_round(ref, round_index, state.point)
+                state = self._next_state(state, release)
                 owners.append(release.owners)
-        return Finished(ref=ref, model=model, owners=tuple(owners))
+        return Finished(ref=ref, model=state.model, owners=tuple(owners))
 
     def _open_session(self, ref: SessionRef) -> None:
         """Open the session everywhere at once: parties prepare their noise together."""
@@ -158,10 +159,10 @@ class Coordinator:
         _log.info("round released", round=round_index, owners=len(releases[0].owners))
         return releases[0]
 
-    def _next_model(self, model: NDArray[np.float64], release: Release) -> NDArray[np.float64]:
+    def _next_state(self, state: TrainingState, release: Release) -> TrainingState:
         total = self._plan.decode(release.values)
         count = sum(self._task.owner(name).record_count for name in release.owners)
-        return self._method.next_model(model, total, record_count=count)
+        return self._method.next_state(state, total, record_count=count)
 
     def _close_session(self, ref: SessionRef, reason: str | None, *, gone: str = "") -> None:
         """Tell the parties that it is over, and the dealer if it may still be waiting; who is gone does not matter."""

@@ -1,5 +1,6 @@
 """A data owner: computes contributions from its own table and sends them out as shares only."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,7 @@ class Owner:
         self._ledger.check(self._task.digest, task_name=self._task.name, cost=self._plan.cost)
         # The first model is public. Training on it now keeps a table that trains slowly from missing a deadline later:
         # once an owner has joined, nothing it does or fails to do may depend on a record.
-        self._first = self._method.contribution(self._dataset, self._method.initial_model())
+        self._first = self._method.contribution(self._dataset, self._method.initial_state(), key=self._secret)
         attendance = Attendance(self._task.digest, self._name, self._dataset.record_count)
         _log.info("joining", coordinator=self._task.coordinator.name)
         for event in self._network.coordinator(self._task.coordinator.name).attend(self._name, attendance):
@@ -138,11 +139,12 @@ class Owner:
             raise ProtocolError(
                 f"{self._task.coordinator.name} sent {event.model.size} coordinates, not {self._plan.dimension}"
             )
-        if self._round == 0 and not np.array_equal(event.model, self._method.initial_model()):
+        if self._round == 0 and not np.array_equal(event.model, self._method.initial_state().point):
             raise ProtocolError(f"{self._task.coordinator.name} starts from another model than the method's first one")
         later = self._round > 0
         self._round += 1
-        contribution = self._method.contribution(self._dataset, event.model) if later else self._first
+        state = replace(self._method.initial_state(), round_index=event.round_index, point=event.model)
+        contribution = self._method.contribution(self._dataset, state, key=self._secret) if later else self._first
         upload = self._share(event.ref, event.round_index, contribution)
         self._network.compute_party(self._parties[-1]).upload(self._name, upload)
         _log.info("uploaded", round=event.round_index)

@@ -20,8 +20,10 @@ def replace_record(dataset: Dataset, index: int, row: NDArray[np.float64], label
 
 def moved(method: Method, dataset: Dataset, neighbour: Dataset) -> float:
     """Return how far the sum of all owners' contributions moves, the other owners' being the same."""
-    model = method.initial_model()
-    return float(np.linalg.norm(method.contribution(dataset, model) - method.contribution(neighbour, model)))
+    state = method.initial_state()
+    key = bytes(32)
+    before, after = (method.contribution(table, state, key=key) for table in (dataset, neighbour))
+    return float(np.linalg.norm(before - after))
 
 
 def hard_replacements(

@@ -64,7 +64,7 @@ def test_the_non_private_model_is_as_good_as_published(dataset: Dataset) -> None
     assert np.mean(dataset.labels == 1) == pytest.approx(0.2, abs=0.01)
     method = OutputPerturbation(loss=LogisticLoss(), regularization=1e-3, certificate=1e-8, dimension=dataset.dimension)
     training, test = part(dataset, 0, TRAINING), part(dataset, TRAINING, TEST)
-    model = method.contribution(training, method.initial_model())
+    model = method.contribution(training, method.initial_state(), key=bytes(32))
     assert np.mean(np.sign(test.features @ model) == test.labels) == pytest.approx(0.988, abs=0.004)
 
 
@@ -78,7 +78,7 @@ def test_the_sensitivity_is_never_exceeded(loss: Loss, regularization: float, da
         bound = method.sensitivity(sizes).bound
         for start, size in zip(np.cumsum([0, *sizes]), sizes, strict=False):
             owner = part(dataset, int(start), size)
-            theta = method.contribution(owner, method.initial_model()) / size
+            theta = method.contribution(owner, method.initial_state(), key=bytes(32)) / size
             for before, after in hard_replacements(owner, theta, dataset, rng):
                 ratios.append(moved(method, before, after) / bound)
     assert len(ratios) >= 50

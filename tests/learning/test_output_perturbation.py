@@ -1,6 +1,7 @@
 """Output perturbation: its contribution, its bounds, and that no neighbouring pair exceeds the sensitivity."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,7 +76,7 @@ class TestSensitivity:
         for sizes in ([569], [400, 100, 69], [200, 190, 179], [500, 60, 5, 4]):
             bound = method.sensitivity(sizes).bound
             for owner in split(breast_cancer, sizes):
-                theta = method.contribution(owner, method.initial_model()) / owner.record_count
+                theta = method.contribution(owner, method.initial_state(), key=bytes(32)) / owner.record_count
                 for dataset, neighbour in hard_replacements(owner, theta, breast_cancer, rng):
                     ratios.append(moved(method, dataset, neighbour) / bound)
         assert len(ratios) >= 100
@@ -135,7 +136,7 @@ class TestCertificate:
             solver = CertifiedSolver(loss=loss, regularization=1e-3, certificate=1.0)
             method = make_method(loss, regularization=1e-3, certificate=solver.certificate_floor(**counts))
             method.check([breast_cancer.record_count])
-            method.contribution(breast_cancer, method.initial_model())
+            method.contribution(breast_cancer, method.initial_state(), key=bytes(32))
 
 
 class TestContribution:
@@ -143,9 +144,9 @@ class TestContribution:
     @pytest.mark.parametrize("regularization", [1e-3, 1.0, 50.0])
     def test_stays_within_its_bound(self, loss: Loss, regularization: float, breast_cancer: Dataset) -> None:
         method = make_method(loss, regularization=regularization)
-        assert np.linalg.norm(method.contribution(breast_cancer, method.initial_model())) <= method.contribution_bound(
-            breast_cancer.record_count
-        )
+        assert np.linalg.norm(
+            method.contribution(breast_cancer, method.initial_state(), key=bytes(32))
+        ) <= method.contribution_bound(breast_cancer.record_count)
 
     def test_bound_has_both_arms(self) -> None:
         weak, strong = make_method(regularization=1e-3), make_method(regularization=50.0)
@@ -156,21 +157,24 @@ class TestContribution:
         """Records that all agree drive theta out: the bound is of the right size, not only large enough."""
         dataset = Dataset(clip_rows(np.tile([1.0, 0.0], (50, 1))), np.ones(50))
         method = make_method(HuberSvmLoss(0.1), regularization=1.0, dimension=2)
-        assert np.linalg.norm(method.contribution(dataset, np.zeros(2))) > 0.9 * method.contribution_bound(50)
+        assert np.linalg.norm(
+            method.contribution(dataset, method.initial_state(), key=bytes(32))
+        ) > 0.9 * method.contribution_bound(50)
 
     def test_is_the_minimiser_weighted_by_the_record_count(self, breast_cancer: Dataset) -> None:
         method = make_method()
-        contribution = method.contribution(breast_cancer, method.initial_model())
+        contribution = method.contribution(breast_cancer, method.initial_state(), key=bytes(32))
         assert contribution.dtype == np.float64
         assert contribution.shape == (31,)
         solver = CertifiedSolver(loss=LogisticLoss(), regularization=1e-2, certificate=1e-8)
         np.testing.assert_allclose(contribution, 569 * solver.solve(breast_cancer), rtol=1e-12)
 
-    def test_ignores_the_model(self, breast_cancer: Dataset) -> None:
+    def test_ignores_state_and_key(self, breast_cancer: Dataset) -> None:
         method = make_method()
+        poisoned = replace(method.initial_state(), point=np.full(31, np.nan))
         np.testing.assert_array_equal(
-            method.contribution(breast_cancer, np.full(31, np.nan)),
-            method.contribution(breast_cancer, method.initial_model()),
+            method.contribution(breast_cancer, poisoned, key=bytes(range(32))),
+            method.contribution(breast_cancer, method.initial_state(), key=bytes(32)),
         )
 
     def test_agrees_with_an_independent_solver(self, breast_cancer: Dataset) -> None:
@@ -179,20 +183,26 @@ class TestContribution:
         count, regularization = breast_cancer.record_count, 1e-2
         reference = LogisticRegression(C=1 / (count * regularization), fit_intercept=False, tol=1e-10, max_iter=10_000)
         reference.fit(breast_cancer.features, breast_cancer.labels)
-        ours = make_method(regularization=regularization).contribution(breast_cancer, np.zeros(31)) / count
+        method = make_method(regularization=regularization)
+        ours = method.contribution(breast_cancer, method.initial_state(), key=bytes(32)) / count
         np.testing.assert_allclose(ours, reference.coef_[0], atol=1e-5)
 
     def test_a_table_of_another_dimension_is_refused(self, breast_cancer: Dataset) -> None:
+        method = make_method(dimension=30)
         with pytest.raises(ValueError, match="dimension 31"):
-            make_method(dimension=30).contribution(breast_cancer, np.zeros(30))
+            method.contribution(breast_cancer, method.initial_state(), key=bytes(32))
 
 
 def test_the_next_model_is_the_average_over_records(breast_cancer: Dataset) -> None:
     method: Method = make_method(regularization=1e-3)
     assert (method.rounds, method.dimension) == (1, 31)
     owners = split(breast_cancer, [400, 169])
-    release = sum((method.contribution(owner, method.initial_model()) for owner in owners), start=np.zeros(31))
-    model = method.next_model(method.initial_model(), release, record_count=569)
+    release = sum(
+        (method.contribution(owner, method.initial_state(), key=bytes(32)) for owner in owners), start=np.zeros(31)
+    )
+    state = method.next_state(method.initial_state(), release, record_count=569)
+    model = state.model
+    assert (state.round_index, method.parameter_count) == (1, 31)
     agreement = np.mean(np.sign(breast_cancer.features @ model) == breast_cancer.labels)
     assert agreement > 0.9
     np.testing.assert_allclose(model * 569, release)

@@ -177,7 +177,7 @@ def _difference_of_two_vectors(folder: Path, task: Task) -> NDArray[np.uint64]:
         original = Owner("owner-1", task, plan, tables[0], network, ledger, folder)  # type: ignore[arg-type]
         clone = copy.copy(original)
         uploads = [
-            owner._share(ref, 0, method.contribution(table, method.initial_model()))
+            owner._share(ref, 0, method.contribution(table, method.initial_state(), key=bytes(32)))
             for owner, table in zip((original, clone), tables, strict=True)
         ]
     return (uploads[0].values - uploads[1].values).view(np.uint64)
