@@ -94,7 +94,7 @@ class LogisticLoss:
 
     def second_derivative(self, margins: NDArray[np.float64]) -> NDArray[np.float64]:
         decay = np.exp(-np.abs(margins))
-        return np.asarray(decay / (1.0 + decay) ** 2, dtype=np.float64)
+        return np.asarray(np.minimum(decay / (1.0 + decay) ** 2, 0.25), dtype=np.float64)  # rounding stays below 1/4
 
 
 @dataclass(frozen=True)
