@@ -17,6 +17,7 @@ from mpcdp.plan import Plan
 from mpcdp.privacy.ledger import Ledger
 from mpcdp.roles import compute_party
 from mpcdp.roles.compute_party import ComputeParty
+from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.secret_sharing.shares import NoiseShare
 from mpcdp.simulation import simulate
 from mpcdp.task import Task
@@ -191,12 +192,12 @@ def test_bad_requests_are_refused_and_change_nothing(
 
     def attack(parcel: Parcel) -> bytes:
         nonlocal tried
-        if tried or parcel.sender != "party-3" or b'"owners"' not in parcel.message:
+        if tried or parcel.sender != "party-3" or b"mpcdp/round/2" not in parcel.message:
             return parcel.message
         tried = True
         last, first = parties["party-3"], parties["party-1"]
-        ref = last._enrolments["owner-1"].ref
-        mine = last._uploads["owner-1"]
+        ref = last._enrolments[0].ref
+        mine = last._uploads[0]
         other_task = SessionRef(task_digest=bytes(32), session=ref.session)
         other_session = SessionRef(task_digest=ref.task_digest, session=bytes(32))
         last.upload("owner-1", mine)  # the same bytes again: a retry
@@ -210,8 +211,9 @@ def test_bad_requests_are_refused_and_change_nothing(
         expect("another key", first.enrol, "owner-1", Enrolment(ref=ref, owner="owner-1", key=bytes(32)))
         expect("32 bytes", first.enrol, "owner-1", Enrolment(ref=ref, owner="owner-1", key=b""))
         expect("0 bytes", last.enrol, "owner-1", Enrolment(ref=ref, owner="owner-1", key=bytes(32)))
-        expect("enrolled", last.upload, "stranger", replace(mine, owner="stranger"))
-        again = Aggregate(ref=ref, round_index=0, model_digest=bytes(32), owners=())
+        expect("no owner", last.upload, "stranger", replace(mine, owner="stranger"))
+        expect("other releases", last.upload, "owner-1", replace(mine, history=bytes(32)))
+        again = Aggregate(ref=ref, round_index=0, owners=OwnerSet())
         expect("already running", last.aggregate, "coordinator", again)
         expect("not next", last.aggregate, "coordinator", replace(again, round_index=1))
         expect("session", last.aggregate, "coordinator", replace(again, ref=other_session))
@@ -222,7 +224,7 @@ def test_bad_requests_are_refused_and_change_nothing(
 
     world.fault = attack
     world.run()
-    assert len(refused) == 16
+    assert len(refused) == 17
     assert not world.errors
     deviation = np.asarray(world.models["coordinator"].coefficients) - simulate(task, world.datasets, noise=False)
     assert np.abs(deviation).max() < 8 * world.plan.noise_deviation / 55
@@ -268,7 +270,7 @@ def test_parties_with_different_plans_refuse_each_other(
 
 @pytest.mark.parametrize(
     "change",
-    [{"session": bytes(32)}, {"round_index": 1}, {"model_digest": bytes(32)}, {"plan_digest": bytes(32)}],
+    [{"session": bytes(32)}, {"round_index": 1}, {"history": bytes(32)}, {"plan_digest": bytes(32)}],
     ids=lambda change: next(iter(change)),
 )
 def test_a_collector_that_proposes_something_else_is_refused(
@@ -286,13 +288,15 @@ def test_a_collector_that_proposes_something_else_is_refused(
 def test_a_collector_that_invents_owners_is_refused_by_every_party(
     tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for owners in ((("owner-9", bytes(32)),) * 2, (("owner-1", bytes(32)),) * 2, (("owner-1", bytes(32)),)):
+    for positions in ((1, 9), (0,), ()):
         collect = ComputeParty._collect
 
         def lie(
-            party: ComputeParty, request: object, owners: object = owners, collect: object = collect
+            party: ComputeParty, request: object, positions: object = positions, collect: object = collect
         ) -> RoundAgreement:
-            return replace(collect(party, request), owners=owners)  # type: ignore[operator, no-any-return]
+            proposal = collect(party, request)  # type: ignore[operator]
+            nonces = (bytes(32),) * len(positions)  # type: ignore[arg-type]
+            return replace(proposal, owners=OwnerSet.of(positions), nonces=nonces)  # type: ignore[arg-type, type-var]
 
         with monkeypatch.context() as patch:
             patch.setattr(ComputeParty, "_collect", lie)
