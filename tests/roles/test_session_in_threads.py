@@ -1,6 +1,7 @@
 """The protocol between the roles, message by message."""
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -288,15 +289,18 @@ def test_a_collector_that_proposes_something_else_is_refused(
 def test_a_collector_that_invents_owners_is_refused_by_every_party(
     tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    positions: tuple[int, ...]
     for positions in ((1, 9), (0,), ()):
         collect = ComputeParty._collect
 
         def lie(
-            party: ComputeParty, request: object, positions: object = positions, collect: object = collect
+            party: ComputeParty,
+            request: Aggregate,
+            positions: tuple[int, ...] = positions,
+            collect: Callable[[ComputeParty, Aggregate], RoundAgreement] = collect,
         ) -> RoundAgreement:
-            proposal = collect(party, request)  # type: ignore[operator]
-            nonces = (bytes(32),) * len(positions)  # type: ignore[arg-type]
-            return replace(proposal, owners=OwnerSet.of(positions), nonces=nonces)  # type: ignore[arg-type, type-var]
+            owners, nonces = OwnerSet.of(positions), (bytes(32),) * len(positions)
+            return replace(collect(party, request), owners=owners, nonces=nonces)
 
         with monkeypatch.context() as patch:
             patch.setattr(ComputeParty, "_collect", lie)
