@@ -1,4 +1,4 @@
-"""The coordinator: times the session, sends models out and turns releases into the next model.
+"""The coordinator: times the session and hands the releases on, which everybody turns into the model.
 
 It sees sizes, timing and releases. It can stop a run; it cannot weaken privacy, which owners and parties enforce.
 """

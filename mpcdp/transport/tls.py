@@ -77,7 +77,7 @@ def load_credentials(files: TlsFiles, *, name: str) -> Credentials:
 
 
 def _check_private(path: Path) -> None:
-    """Refuse a key that everybody can read, or that its group can change; a group may read it, as mounted secrets do."""
+    """Refuse a key that everybody can read or its group can change; a group may read it, as with mounted secrets."""
     mode = path.stat().st_mode
     if mode & 0o027:
         raise ConfigError(f"tls.key {path}: other users can use it (mode {mode & 0o777:o}); run chmod 600 on it")

@@ -18,12 +18,13 @@ from mpcdp.plan import Plan
 from mpcdp.privacy.ledger import Ledger
 from mpcdp.roles import compute_party
 from mpcdp.roles.compute_party import ComputeParty
+from mpcdp.roles.coordinator import Coordinator
 from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.secret_sharing.shares import NoiseShare
 from mpcdp.simulation import simulate
 from mpcdp.task import Task
 from mpcdp.transport.in_process import Parcel
-from mpcdp.transport.messages import Aggregate, Enrolment, SessionRef, Upload
+from mpcdp.transport.messages import Aggregate, Enrolment, Release, SessionRef, Upload
 
 RECORDS = {"owner-1": 20, "owner-2": 35}
 
@@ -103,6 +104,44 @@ def test_an_owner_that_leaves_before_uploading_is_left_out(tmp_path: Path) -> No
     present = {name: world.datasets[name] for name in RECORDS}
     deviation = np.asarray(world.models["coordinator"].coefficients) - simulate(task, present, noise=False)
     assert np.abs(deviation).max() < 8 * world.plan.noise_deviation / 55
+
+
+def test_an_owner_that_a_party_does_not_know_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It uploads, but one party never got its key: the others go on without it instead of losing what they paid."""
+    task = make_task({**RECORDS, "owner-3": 10}, minimum=2, seconds=3.0)
+    enrol = ComputeParty.enrol
+
+    def forget(party: ComputeParty, caller: str, enrolment: Enrolment) -> None:
+        if (party._name, caller) != ("party-1", "owner-3"):
+            enrol(party, caller, enrolment)
+
+    monkeypatch.setattr(ComputeParty, "enrol", forget)
+    world = _world(tmp_path, task)
+    world.run()
+    assert not world.errors
+    assert {model.owners for model in world.models.values()} == {("owner-1", "owner-2")}
+    assert set(world.models) == {"coordinator", "owner-1", "owner-2", "owner-3"}
+    present = {name: world.datasets[name] for name in RECORDS}
+    deviation = np.asarray(world.models["coordinator"].coefficients) - simulate(task, present, noise=False)
+    assert np.abs(deviation).max() < 8 * world.plan.noise_deviation / 55
+
+
+def test_owners_notice_a_coordinator_that_hands_out_another_release(
+    tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_round = Coordinator._run_round
+
+    def lie(*arguments: Any, **options: Any) -> Release:
+        release = run_round(*arguments, **options)
+        return replace(release, values=release.values + 1)
+
+    monkeypatch.setattr(Coordinator, "_run_round", lie)
+    world = _world(tmp_path, task)
+    world.run()
+    for name in RECORDS:
+        assert isinstance(world.errors[name], ProtocolError)
+        assert "party-1 released something else than coordinator told" in str(world.errors[name])
+        assert not (tmp_path / name / "model.json").exists()
 
 
 def test_too_few_owners_end_the_session_and_cost_nothing(tmp_path: Path) -> None:
