@@ -12,6 +12,7 @@
     │   ├── BudgetError           it would spend privacy that is spent or not granted
     │   ├── IdentityError         the certificate is not that of whom the peer claims to be
     │   └── ProtocolError         a message that the protocol does not allow here
+    │       └── LateUpload            the round it is for is over; the next one is open
     ├── PeerError             another process failed us (exit code 4)
     │   ├── PeerUnavailable       it cannot be reached, or its connection broke
     │   └── PeerTimeout           it is connected but did not answer within its deadline
@@ -29,6 +30,7 @@ __all__ = [
     "DataError",
     "IdentityError",
     "InputError",
+    "LateUpload",
     "MpcdpError",
     "PeerError",
     "PeerTimeout",
@@ -85,6 +87,10 @@ class IdentityError(RefusedError):
 
 class ProtocolError(RefusedError):
     """A peer sent a message that the protocol does not allow at this point."""
+
+
+class LateUpload(ProtocolError):
+    """A share came after its round was over: its owner is left out of that round and may take part in the next."""
 
 
 class PeerError(MpcdpError):

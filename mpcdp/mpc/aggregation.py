@@ -1,15 +1,19 @@
 """What compute parties agree on before they add up and reveal a round."""
 
-import json
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mpcdp.errors import ProtocolError
 from mpcdp.mpc.backend import Mesh
 from mpcdp.secret_sharing.additive import NONCE_BYTES, mask_share
+from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.secret_sharing.shares import SharedVector
 
 __all__ = ["RoundAgreement", "check_same", "share_of_sum"]
+
+_LAYOUT = struct.Struct("<16s32s32s32sQI")
+_DOMAIN = b"mpcdp/round/2\0\0\0"
 
 
 @dataclass(frozen=True)
@@ -17,34 +21,26 @@ class RoundAgreement:
     """What a round's release will be made of: everything that must be equal at all parties.
 
     Args:
-        session: session id.
+        session: session id, 32 bytes.
+        plan_digest: SHA-256 of the plan, which fixes mechanism, scale and noise; 32 bytes.
+        history: digest of the releases before this round; 32 bytes.
         round_index: the round, which is also the index of its noise: noise number t serves round t and no other.
-        plan_digest: SHA-256 of the plan, which fixes mechanism, scale and noise.
-        model_digest: SHA-256 of the model that owners computed their contributions for.
-        owners: (name, nonce of the masks) of each owner in the sum, in the task's order.
+        owners: the owners in the sum.
+        nonces: of their masks, in the order of their positions; 32 bytes each.
     """
 
     session: bytes
-    round_index: int
     plan_digest: bytes
-    model_digest: bytes
-    owners: tuple[tuple[str, bytes], ...]
-
-    @property
-    def owner_names(self) -> tuple[str, ...]:
-        """The owners in the sum."""
-        return tuple(name for name, _ in self.owners)
+    history: bytes
+    round_index: int
+    owners: OwnerSet
+    nonces: tuple[bytes, ...]
 
     def to_bytes(self) -> bytes:
         """Return the canonical form: equal agreements have equal bytes."""
-        document = {
-            "session": self.session.hex(),
-            "round": self.round_index,
-            "plan": self.plan_digest.hex(),
-            "model": self.model_digest.hex(),
-            "owners": [[name, nonce.hex()] for name, nonce in self.owners],
-        }
-        return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+        bitmap = self.owners.to_bytes()
+        head = _LAYOUT.pack(_DOMAIN, self.session, self.plan_digest, self.history, self.round_index, len(bitmap))
+        return b"".join((head, bitmap, *self.nonces))
 
     @classmethod
     def from_bytes(cls, data: bytes, *, proposer: str) -> "RoundAgreement":
@@ -54,19 +50,25 @@ class RoundAgreement:
             ProtocolError: the bytes are not the canonical form of an agreement.
         """
         try:
-            document = json.loads(data)
-            agreement = cls(
-                session=bytes.fromhex(document["session"]),
-                round_index=int(document["round"]),
-                plan_digest=bytes.fromhex(document["plan"]),
-                model_digest=bytes.fromhex(document["model"]),
-                owners=tuple((str(name), bytes.fromhex(nonce)) for name, nonce in document["owners"]),
-            )
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            domain, session, plan_digest, history, round_index, length = _LAYOUT.unpack_from(data)
+            start = _LAYOUT.size + length
+            owners = OwnerSet.from_bytes(data[_LAYOUT.size : start])
+        except (struct.error, ValueError) as error:
             raise ProtocolError(f"{proposer} sent a malformed round agreement") from error
-        if agreement.to_bytes() != data or any(len(nonce) != NONCE_BYTES for _, nonce in agreement.owners):
-            raise ProtocolError(f"{proposer} sent a round agreement that is not in canonical form")
-        return agreement
+        nonces = tuple(data[at : at + NONCE_BYTES] for at in range(start, len(data), NONCE_BYTES))
+        if domain != _DOMAIN or len(data) != start + NONCE_BYTES * len(owners):
+            raise ProtocolError(f"{proposer} sent a malformed round agreement")
+        return cls(session, plan_digest, history, round_index, owners, nonces)
+
+    def restricted_to(self, enrolled: OwnerSet) -> "RoundAgreement":
+        """Leave out the owners that are not in a set."""
+        kept = self.owners & enrolled
+        nonces = tuple(nonce for position, nonce in self.contributions() if position in kept)
+        return RoundAgreement(self.session, self.plan_digest, self.history, self.round_index, kept, nonces)
+
+    def contributions(self) -> Iterator[tuple[int, bytes]]:
+        """Yield each owner's position and nonce."""
+        return zip(self.owners, self.nonces, strict=True)
 
 
 def check_same(mesh: Mesh, operation: str, digest: bytes, *, peers: Sequence[str]) -> None:
@@ -88,16 +90,15 @@ def check_same(mesh: Mesh, operation: str, digest: bytes, *, peers: Sequence[str
             )
 
 
-def share_of_sum(agreement: RoundAgreement, keys: Mapping[str, bytes], *, dimension: int) -> SharedVector:
+def share_of_sum(agreement: RoundAgreement, keys: Mapping[int, bytes], *, dimension: int) -> SharedVector:
     """Add up the pseudo-random shares that a party other than the last holds of a round. No communication.
 
     Args:
         agreement: the round's owners and nonces.
-        keys: this party's mask key of each owner.
+        keys: this party's mask key of each owner, by position.
         dimension: number of coordinates d.
     """
-    total = SharedVector.total([], dimension=dimension)
-    for owner, nonce in agreement.owners:
-        share = mask_share(keys[owner], nonce=nonce, dimension=dimension)
-        total = SharedVector.total([total, share], dimension=dimension)
-    return total
+    shares = (
+        mask_share(keys[position], nonce=nonce, dimension=dimension) for position, nonce in agreement.contributions()
+    )
+    return SharedVector.total(shares, dimension=dimension)

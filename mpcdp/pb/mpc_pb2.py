@@ -26,7 +26,7 @@ from mpcdp.pb import share_pb2 as mpcdp_dot_pb_dot_share__pb2
 from mpcdp.pb import types_pb2 as mpcdp_dot_pb_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12mpcdp/pb/mpc.proto\x12\x08mpcdp.pb\x1a\x14mpcdp/pb/share.proto\x1a\x14mpcdp/pb/types.proto\"0\n\x0bOpenSession\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\"Q\n\x0c\x43loseSession\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12\x13\n\x06reason\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_reason\"i\n\tAggregate\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12\x13\n\x0bround_index\x18\x02 \x01(\r\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\x0c\x12\x0e\n\x06owners\x18\x04 \x03(\t\"Q\n\x0bReleasePart\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x17.mpcdp.pb.ReleaseHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"2\n\rReleaseHeader\x12\x11\n\tdimension\x18\x01 \x01(\x04\x12\x0e\n\x06owners\x18\x02 \x03(\t\"v\n\x0b\x44\x65\x61lRequest\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12\r\n\x05party\x18\x02 \x01(\t\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\r\n\x05\x62\x61tch\x18\x04 \x01(\t\x12\x17\n\x0fschedule_digest\x18\x05 \x01(\x0c\"9\n\x08\x44\x65\x61lPart\x12\x0e\n\x04seed\x18\x01 \x01(\x0cH\x00\x12\x15\n\x0b\x63orrections\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\x88\x01\n\tMeshFrame\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.mpcdp.pb.MeshHelloH\x00\x12\"\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\x12.mpcdp.pb.MeshDataH\x00\x12(\n\x07goodbye\x18\x03 \x01(\x0b\x32\x15.mpcdp.pb.MeshGoodbyeH\x00\x42\x07\n\x05\x66rame\"N\n\tMeshHello\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12\r\n\x05party\x18\x02 \x01(\t\x12\x0f\n\x07parties\x18\x03 \x03(\t\"L\n\x08MeshData\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\r\n\x05\x63hunk\x18\x04 \x01(\x0c\"-\n\x0bMeshGoodbye\x12\x13\n\x06reason\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_reason2\xcd\x02\n\x0c\x43omputeParty\x12\x34\n\x0bOpenSession\x12\x15.mpcdp.pb.OpenSession\x1a\x0e.mpcdp.pb.Done\x12,\n\x05\x45nrol\x12\x13.mpcdp.pb.Enrolment\x1a\x0e.mpcdp.pb.Done\x12\x30\n\x06Upload\x12\x14.mpcdp.pb.UploadPart\x1a\x0e.mpcdp.pb.Done(\x01\x12\x39\n\tAggregate\x12\x13.mpcdp.pb.Aggregate\x1a\x15.mpcdp.pb.ReleasePart0\x01\x12\x36\n\x0c\x43loseSession\x12\x16.mpcdp.pb.CloseSession\x1a\x0e.mpcdp.pb.Done\x12\x34\n\x04Mesh\x12\x13.mpcdp.pb.MeshFrame\x1a\x13.mpcdp.pb.MeshFrame(\x01\x30\x01\x32\xab\x01\n\x06\x44\x65\x61ler\x12\x34\n\x0bOpenSession\x12\x15.mpcdp.pb.OpenSession\x1a\x0e.mpcdp.pb.Done\x12\x33\n\x04\x44\x65\x61l\x12\x15.mpcdp.pb.DealRequest\x1a\x12.mpcdp.pb.DealPart0\x01\x12\x36\n\x0c\x43loseSession\x12\x16.mpcdp.pb.CloseSession\x1a\x0e.mpcdp.pb.Doneb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12mpcdp/pb/mpc.proto\x12\x08mpcdp.pb\x1a\x14mpcdp/pb/share.proto\x1a\x14mpcdp/pb/types.proto\"0\n\x0bOpenSession\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\"Q\n\x0c\x43loseSession\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12\x13\n\x06reason\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_reason\"S\n\tAggregate\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12\x13\n\x0bround_index\x18\x02 \x01(\r\x12\x0e\n\x06owners\x18\x03 \x01(\x0c\"Q\n\x0bReleasePart\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x17.mpcdp.pb.ReleaseHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"3\n\x0eOutcomeRequest\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\"*\n\x07Outcome\x12\x0e\n\x06rounds\x18\x01 \x01(\r\x12\x0f\n\x07history\x18\x02 \x01(\x0c\"v\n\x0b\x44\x65\x61lRequest\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12\r\n\x05party\x18\x02 \x01(\t\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\r\n\x05\x62\x61tch\x18\x04 \x01(\t\x12\x17\n\x0fschedule_digest\x18\x05 \x01(\x0c\"9\n\x08\x44\x65\x61lPart\x12\x0e\n\x04seed\x18\x01 \x01(\x0cH\x00\x12\x15\n\x0b\x63orrections\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\x88\x01\n\tMeshFrame\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.mpcdp.pb.MeshHelloH\x00\x12\"\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\x12.mpcdp.pb.MeshDataH\x00\x12(\n\x07goodbye\x18\x03 \x01(\x0b\x32\x15.mpcdp.pb.MeshGoodbyeH\x00\x42\x07\n\x05\x66rame\"N\n\tMeshHello\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12\r\n\x05party\x18\x02 \x01(\t\x12\x0f\n\x07parties\x18\x03 \x03(\t\"L\n\x08MeshData\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\r\n\x05\x63hunk\x18\x04 \x01(\x0c\"-\n\x0bMeshGoodbye\x12\x13\n\x06reason\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_reason2\x85\x03\n\x0c\x43omputeParty\x12\x34\n\x0bOpenSession\x12\x15.mpcdp.pb.OpenSession\x1a\x0e.mpcdp.pb.Done\x12,\n\x05\x45nrol\x12\x13.mpcdp.pb.Enrolment\x1a\x0e.mpcdp.pb.Done\x12\x30\n\x06Upload\x12\x14.mpcdp.pb.UploadPart\x1a\x0e.mpcdp.pb.Done(\x01\x12\x39\n\tAggregate\x12\x13.mpcdp.pb.Aggregate\x1a\x15.mpcdp.pb.ReleasePart0\x01\x12\x36\n\x07Outcome\x12\x18.mpcdp.pb.OutcomeRequest\x1a\x11.mpcdp.pb.Outcome\x12\x36\n\x0c\x43loseSession\x12\x16.mpcdp.pb.CloseSession\x1a\x0e.mpcdp.pb.Done\x12\x34\n\x04Mesh\x12\x13.mpcdp.pb.MeshFrame\x1a\x13.mpcdp.pb.MeshFrame(\x01\x30\x01\x32\xab\x01\n\x06\x44\x65\x61ler\x12\x34\n\x0bOpenSession\x12\x15.mpcdp.pb.OpenSession\x1a\x0e.mpcdp.pb.Done\x12\x33\n\x04\x44\x65\x61l\x12\x15.mpcdp.pb.DealRequest\x1a\x12.mpcdp.pb.DealPart0\x01\x12\x36\n\x0c\x43loseSession\x12\x16.mpcdp.pb.CloseSession\x1a\x0e.mpcdp.pb.Doneb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,25 +38,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLOSESESSION']._serialized_start=126
   _globals['_CLOSESESSION']._serialized_end=207
   _globals['_AGGREGATE']._serialized_start=209
-  _globals['_AGGREGATE']._serialized_end=314
-  _globals['_RELEASEPART']._serialized_start=316
-  _globals['_RELEASEPART']._serialized_end=397
-  _globals['_RELEASEHEADER']._serialized_start=399
-  _globals['_RELEASEHEADER']._serialized_end=449
-  _globals['_DEALREQUEST']._serialized_start=451
-  _globals['_DEALREQUEST']._serialized_end=569
-  _globals['_DEALPART']._serialized_start=571
-  _globals['_DEALPART']._serialized_end=628
-  _globals['_MESHFRAME']._serialized_start=631
-  _globals['_MESHFRAME']._serialized_end=767
-  _globals['_MESHHELLO']._serialized_start=769
-  _globals['_MESHHELLO']._serialized_end=847
-  _globals['_MESHDATA']._serialized_start=849
-  _globals['_MESHDATA']._serialized_end=925
-  _globals['_MESHGOODBYE']._serialized_start=927
-  _globals['_MESHGOODBYE']._serialized_end=972
-  _globals['_COMPUTEPARTY']._serialized_start=975
-  _globals['_COMPUTEPARTY']._serialized_end=1308
-  _globals['_DEALER']._serialized_start=1311
-  _globals['_DEALER']._serialized_end=1482
+  _globals['_AGGREGATE']._serialized_end=292
+  _globals['_RELEASEPART']._serialized_start=294
+  _globals['_RELEASEPART']._serialized_end=375
+  _globals['_OUTCOMEREQUEST']._serialized_start=377
+  _globals['_OUTCOMEREQUEST']._serialized_end=428
+  _globals['_OUTCOME']._serialized_start=430
+  _globals['_OUTCOME']._serialized_end=472
+  _globals['_DEALREQUEST']._serialized_start=474
+  _globals['_DEALREQUEST']._serialized_end=592
+  _globals['_DEALPART']._serialized_start=594
+  _globals['_DEALPART']._serialized_end=651
+  _globals['_MESHFRAME']._serialized_start=654
+  _globals['_MESHFRAME']._serialized_end=790
+  _globals['_MESHHELLO']._serialized_start=792
+  _globals['_MESHHELLO']._serialized_end=870
+  _globals['_MESHDATA']._serialized_start=872
+  _globals['_MESHDATA']._serialized_end=948
+  _globals['_MESHGOODBYE']._serialized_start=950
+  _globals['_MESHGOODBYE']._serialized_end=995
+  _globals['_COMPUTEPARTY']._serialized_start=998
+  _globals['_COMPUTEPARTY']._serialized_end=1387
+  _globals['_DEALER']._serialized_start=1390
+  _globals['_DEALER']._serialized_end=1561
 # @@protoc_insertion_point(module_scope)

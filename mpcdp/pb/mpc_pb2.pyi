@@ -22,32 +22,36 @@ class CloseSession(_message.Message):
     def __init__(self, ref: _Optional[_Union[_types_pb2.SessionRef, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Aggregate(_message.Message):
-    __slots__ = ("ref", "round_index", "model_digest", "owners")
+    __slots__ = ("ref", "round_index", "owners")
     REF_FIELD_NUMBER: _ClassVar[int]
     ROUND_INDEX_FIELD_NUMBER: _ClassVar[int]
-    MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     OWNERS_FIELD_NUMBER: _ClassVar[int]
     ref: _types_pb2.SessionRef
     round_index: int
-    model_digest: bytes
-    owners: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, ref: _Optional[_Union[_types_pb2.SessionRef, _Mapping]] = ..., round_index: _Optional[int] = ..., model_digest: _Optional[bytes] = ..., owners: _Optional[_Iterable[str]] = ...) -> None: ...
+    owners: bytes
+    def __init__(self, ref: _Optional[_Union[_types_pb2.SessionRef, _Mapping]] = ..., round_index: _Optional[int] = ..., owners: _Optional[bytes] = ...) -> None: ...
 
 class ReleasePart(_message.Message):
     __slots__ = ("header", "chunk")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
-    header: ReleaseHeader
+    header: _types_pb2.ReleaseHeader
     chunk: bytes
-    def __init__(self, header: _Optional[_Union[ReleaseHeader, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, header: _Optional[_Union[_types_pb2.ReleaseHeader, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
 
-class ReleaseHeader(_message.Message):
-    __slots__ = ("dimension", "owners")
-    DIMENSION_FIELD_NUMBER: _ClassVar[int]
-    OWNERS_FIELD_NUMBER: _ClassVar[int]
-    dimension: int
-    owners: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, dimension: _Optional[int] = ..., owners: _Optional[_Iterable[str]] = ...) -> None: ...
+class OutcomeRequest(_message.Message):
+    __slots__ = ("ref",)
+    REF_FIELD_NUMBER: _ClassVar[int]
+    ref: _types_pb2.SessionRef
+    def __init__(self, ref: _Optional[_Union[_types_pb2.SessionRef, _Mapping]] = ...) -> None: ...
+
+class Outcome(_message.Message):
+    __slots__ = ("rounds", "history")
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
+    rounds: int
+    history: bytes
+    def __init__(self, rounds: _Optional[int] = ..., history: _Optional[bytes] = ...) -> None: ...
 
 class DealRequest(_message.Message):
     __slots__ = ("ref", "party", "nonce", "batch", "schedule_digest")

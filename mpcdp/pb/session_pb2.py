@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from mpcdp.pb import types_pb2 as mpcdp_dot_pb_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16mpcdp/pb/session.proto\x12\x08mpcdp.pb\x1a\x14mpcdp/pb/types.proto\"F\n\nAttendance\x12\x13\n\x0btask_digest\x18\x01 \x01(\x0c\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x14\n\x0crecord_count\x18\x03 \x01(\x04\"\xee\x01\n\tEventPart\x12+\n\x07started\x18\x01 \x01(\x0b\x32\x18.mpcdp.pb.SessionStartedH\x00\x12\'\n\x05round\x18\x02 \x01(\x0b\x32\x16.mpcdp.pb.RoundStartedH\x00\x12&\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x12.mpcdp.pb.FinishedH\x00\x12$\n\x07\x61\x62orted\x18\x04 \x01(\x0b\x32\x11.mpcdp.pb.AbortedH\x00\x12\x0f\n\x05\x63hunk\x18\x05 \x01(\x0cH\x00\x12$\n\x06owners\x18\x06 \x01(\x0b\x32\x12.mpcdp.pb.OwnerSetH\x00\x42\x06\n\x04part\"3\n\x0eSessionStarted\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\"Y\n\x0cRoundStarted\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12\x13\n\x0bround_index\x18\x02 \x01(\r\x12\x11\n\tdimension\x18\x03 \x01(\x04\"P\n\x08\x46inished\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12\x11\n\tdimension\x18\x02 \x01(\x04\x12\x0e\n\x06rounds\x18\x03 \x01(\r\"\x19\n\x08OwnerSet\x12\r\n\x05names\x18\x01 \x03(\t\"\x19\n\x07\x41\x62orted\x12\x0e\n\x06reason\x18\x01 \x01(\t2D\n\x0b\x43oordinator\x12\x35\n\x06\x41ttend\x12\x14.mpcdp.pb.Attendance\x1a\x13.mpcdp.pb.EventPart0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16mpcdp/pb/session.proto\x12\x08mpcdp.pb\x1a\x14mpcdp/pb/types.proto\"F\n\nAttendance\x12\x13\n\x0btask_digest\x18\x01 \x01(\x0c\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x14\n\x0crecord_count\x18\x03 \x01(\x04\"\xf0\x01\n\tEventPart\x12+\n\x07started\x18\x01 \x01(\x0b\x32\x18.mpcdp.pb.SessionStartedH\x00\x12&\n\x08released\x18\x02 \x01(\x0b\x32\x12.mpcdp.pb.ReleasedH\x00\x12\'\n\x05round\x18\x03 \x01(\x0b\x32\x16.mpcdp.pb.RoundStartedH\x00\x12&\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x12.mpcdp.pb.FinishedH\x00\x12$\n\x07\x61\x62orted\x18\x05 \x01(\x0b\x32\x11.mpcdp.pb.AbortedH\x00\x12\x0f\n\x05\x63hunk\x18\x06 \x01(\x0cH\x00\x42\x06\n\x04part\"3\n\x0eSessionStarted\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\"l\n\x08Released\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12\x13\n\x0bround_index\x18\x02 \x01(\r\x12(\n\x07release\x18\x03 \x01(\x0b\x32\x17.mpcdp.pb.ReleaseHeader\"q\n\x0cRoundStarted\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12\x13\n\x0bround_index\x18\x02 \x01(\r\x12)\n\x08previous\x18\x03 \x01(\x0b\x32\x17.mpcdp.pb.ReleaseHeader\"T\n\x08\x46inished\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12%\n\x04last\x18\x02 \x01(\x0b\x32\x17.mpcdp.pb.ReleaseHeader\"\x19\n\x07\x41\x62orted\x12\x0e\n\x06reason\x18\x01 \x01(\t2D\n\x0b\x43oordinator\x12\x35\n\x06\x41ttend\x12\x14.mpcdp.pb.Attendance\x1a\x13.mpcdp.pb.EventPart0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,17 +35,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ATTENDANCE']._serialized_start=58
   _globals['_ATTENDANCE']._serialized_end=128
   _globals['_EVENTPART']._serialized_start=131
-  _globals['_EVENTPART']._serialized_end=369
-  _globals['_SESSIONSTARTED']._serialized_start=371
-  _globals['_SESSIONSTARTED']._serialized_end=422
-  _globals['_ROUNDSTARTED']._serialized_start=424
-  _globals['_ROUNDSTARTED']._serialized_end=513
-  _globals['_FINISHED']._serialized_start=515
-  _globals['_FINISHED']._serialized_end=595
-  _globals['_OWNERSET']._serialized_start=597
-  _globals['_OWNERSET']._serialized_end=622
-  _globals['_ABORTED']._serialized_start=624
-  _globals['_ABORTED']._serialized_end=649
-  _globals['_COORDINATOR']._serialized_start=651
-  _globals['_COORDINATOR']._serialized_end=719
+  _globals['_EVENTPART']._serialized_end=371
+  _globals['_SESSIONSTARTED']._serialized_start=373
+  _globals['_SESSIONSTARTED']._serialized_end=424
+  _globals['_RELEASED']._serialized_start=426
+  _globals['_RELEASED']._serialized_end=534
+  _globals['_ROUNDSTARTED']._serialized_start=536
+  _globals['_ROUNDSTARTED']._serialized_end=649
+  _globals['_FINISHED']._serialized_start=651
+  _globals['_FINISHED']._serialized_end=735
+  _globals['_ABORTED']._serialized_start=737
+  _globals['_ABORTED']._serialized_end=762
+  _globals['_COORDINATOR']._serialized_start=764
+  _globals['_COORDINATOR']._serialized_end=832
 # @@protoc_insertion_point(module_scope)

@@ -24,15 +24,17 @@ class UploadPart(_message.Message):
     def __init__(self, header: _Optional[_Union[UploadHeader, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
 
 class UploadHeader(_message.Message):
-    __slots__ = ("ref", "owner", "round_index", "nonce", "dimension")
+    __slots__ = ("ref", "owner", "round_index", "nonce", "dimension", "history")
     REF_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     ROUND_INDEX_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
     DIMENSION_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
     ref: _types_pb2.SessionRef
     owner: str
     round_index: int
     nonce: bytes
     dimension: int
-    def __init__(self, ref: _Optional[_Union[_types_pb2.SessionRef, _Mapping]] = ..., owner: _Optional[str] = ..., round_index: _Optional[int] = ..., nonce: _Optional[bytes] = ..., dimension: _Optional[int] = ...) -> None: ...
+    history: bytes
+    def __init__(self, ref: _Optional[_Union[_types_pb2.SessionRef, _Mapping]] = ..., owner: _Optional[str] = ..., round_index: _Optional[int] = ..., nonce: _Optional[bytes] = ..., dimension: _Optional[int] = ..., history: _Optional[bytes] = ...) -> None: ...

@@ -20,6 +20,14 @@ class Greeting(_message.Message):
     name: str
     def __init__(self, protocol: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
 
+class ReleaseHeader(_message.Message):
+    __slots__ = ("dimension", "owners")
+    DIMENSION_FIELD_NUMBER: _ClassVar[int]
+    OWNERS_FIELD_NUMBER: _ClassVar[int]
+    dimension: int
+    owners: bytes
+    def __init__(self, dimension: _Optional[int] = ..., owners: _Optional[bytes] = ...) -> None: ...
+
 class Done(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import structlog
 
-from mpcdp.errors import MpcdpError, PeerTimeout, ProtocolError
+from mpcdp.errors import LateUpload, MpcdpError, PeerTimeout, ProtocolError
 from mpcdp.mpc.aggregation import RoundAgreement, check_same, share_of_sum
 from mpcdp.mpc.backend import Backend, CorrelationSource, Mesh
 from mpcdp.mpc.dealing import ReceivedCorrelations, schedule_digest
@@ -21,11 +21,13 @@ from mpcdp.mpc.noise_bank import NoiseBank, prepare_joint, prepare_per_party
 from mpcdp.plan import Plan
 from mpcdp.roles.journal import PartyJournal
 from mpcdp.roles.session import Deadline, SessionMonitor, limits_of, waiting_seconds
+from mpcdp.roles.training import History, owner_names
+from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.secret_sharing.randomness import KEY_BYTES
 from mpcdp.secret_sharing.shares import NoisedVector, SharedVector
 from mpcdp.task import Task
 from mpcdp.transport.channel import Network
-from mpcdp.transport.messages import Aggregate, DealRequest, Enrolment, Release, SessionRef, Upload
+from mpcdp.transport.messages import Aggregate, DealRequest, Enrolment, Outcome, Release, SessionRef, Upload
 
 __all__ = ["ComputeParty", "Engine"]
 
@@ -70,9 +72,10 @@ class ComputeParty:
         self._monitor = SessionMonitor(task)
         self._opening: tuple[SessionRef, Future[None]] | None = None
         self._aggregating: tuple[Aggregate, Future[Release]] | None = None
-        self._enrolments: dict[str, Enrolment] = {}
-        self._uploads: dict[str, Upload] = {}
-        self._round = 0
+        self._positions = {owner.name: position for position, owner in enumerate(task.owners)}
+        self._enrolments: dict[int, Enrolment] = {}
+        self._uploads: dict[int, Upload] = {}
+        self._releases: History | None = None
 
     # -- the role's own thread -------------------------------------------------------------------------------------
 
@@ -113,9 +116,16 @@ class ComputeParty:
             opened.set_result(None)
             for round_index in range(self._plan.rounds):
                 self._run_round(ref, round_index, mesh, backend, bank)
-            if not self._monitor.wait_for(lambda: self._monitor.closed, self._next_call()):
+            # The owners now compare what they were told with what was released, and only then does the coordinator end.
+            if not self._monitor.wait_for(lambda: self._monitor.closed, Deadline(self._limits.message_seconds)):
                 raise PeerTimeout(self._task.coordinator.name, "it did not end the session in time: see its log")
         _log.info("session finished", session=ref.session.hex()[:16])
+
+    @property
+    def _history(self) -> History:
+        if self._releases is None:
+            raise ProtocolError("no session is open here")
+        return self._releases
 
     def _next_call(self) -> Deadline:
         """The coordinator only turns a release into a model between two calls: if it takes long, it is gone."""
@@ -151,61 +161,81 @@ class ComputeParty:
         # Two phases before a reveal: every party has written what it will open and for whom, and knows that all have.
         self._journal.bind_round(ref, round_index, agreement.to_bytes(), noised)
         check_same(mesh, "commit", hashlib.sha256(agreement.to_bytes()).digest(), peers=self._parties)
-        values = backend.reveal(noised)
+        release = Release(values=backend.reveal(noised), owners=agreement.owners)
         _log.info("revealed", round=round_index, owners=len(agreement.owners))
         with self._monitor.changed:
             self._uploads.clear()
-            self._round, self._aggregating = round_index + 1, None
-        answer.set_result(Release(values=values, owners=agreement.owner_names))
+            self._history.append(release)
+            self._aggregating = None
+        answer.set_result(release)
 
     def _agree(self, request: Aggregate, mesh: Mesh) -> RoundAgreement:
-        """Take the last party's owner set; every party checks it against the task and its own enrolments."""
-        proposal = self._collect(request).to_bytes() if self._collects else b""
-        agreement = RoundAgreement.from_bytes(bytes(mesh.exchange("agree", proposal)[-1]), proposer=self._parties[-1])
-        expected = (request.ref.session, request.round_index, request.model_digest, self._plan.digest)
-        if (agreement.session, agreement.round_index, agreement.model_digest, agreement.plan_digest) != expected:
+        """Settle the round's owners: those who uploaded to the last party and had enrolled at every other one."""
+        message = self._collect(request).to_bytes() if self._collects else self._wait_for_enrolments(request).to_bytes()
+        *enrolled, proposal = mesh.exchange("agree", message)
+        proposer = self._parties[-1]
+        agreement = RoundAgreement.from_bytes(bytes(proposal), proposer=proposer)
+        with self._monitor.changed:
+            expected = (request.ref.session, self._plan.digest, self._history.digest, request.round_index)
+        if (agreement.session, agreement.plan_digest, agreement.history, agreement.round_index) != expected:
             raise ProtocolError(
-                f"{self._parties[-1]} proposes another session, round, model or plan than the coordinator asked for"
+                f"{proposer} proposes another session, plan or round than this party's, or knows of other releases"
             )
-        self._check_owner_set(agreement.owner_names)
+        for party, bitmap in zip(self._parties, enrolled, strict=False):
+            agreement = agreement.restricted_to(_owner_set(bytes(bitmap), party))
+        self._check_owner_set(agreement.owners)
         return agreement
 
-    def _check_owner_set(self, owners: tuple[str, ...]) -> None:
-        with self._monitor.changed:
-            strangers = [owner for owner in owners if owner not in self._enrolments]
-        if strangers or len(set(owners)) != len(owners):
-            raise ProtocolError(f"the round's owner set has strangers or repeats: {', '.join(strangers or owners)}")
+    def _check_owner_set(self, owners: OwnerSet) -> None:
+        if not owners <= self._enrolled():
+            raise ProtocolError("the round's owner set has strangers: run the same version of mpcdp everywhere")
         if len(owners) < self._plan.minimum_owners:
-            raise ProtocolError(f"{len(owners)} owners are fewer than the task's {self._plan.minimum_owners}")
+            raise ProtocolError(
+                f"only {len(owners)} owners both uploaded and enrolled at every compute party, fewer than the task's "
+                f"{self._plan.minimum_owners}: see the logs of the others"
+            )
+
+    def _enrolled(self) -> OwnerSet:
+        with self._monitor.changed:
+            return OwnerSet.of(self._enrolments)
+
+    def _wait_for_enrolments(self, request: Aggregate) -> OwnerSet:
+        """Wait for the keys of the owners the coordinator expects, as long as the last party waits for their shares."""
+        deadline = Deadline(self._task.deadlines.contribution_seconds)
+        self._monitor.wait_for(lambda: request.owners <= self._enrolled(), deadline)
+        return self._enrolled()
 
     def _collect(self, request: Aggregate) -> RoundAgreement:
         """Wait for the uploads of the owners the coordinator expects, until the contribution deadline."""
         deadline = Deadline(self._task.deadlines.contribution_seconds)
-        self._monitor.wait_for(lambda: set(request.owners) <= set(self._uploads), deadline)
+        expected = set(request.owners)
+        self._monitor.wait_for(lambda: self._uploads.keys() >= expected, deadline)
         with self._monitor.changed:
-            order = [entry.name for entry in self._task.owners if entry.name in self._uploads]
-            nonces = tuple((name, self._uploads[name].nonce) for name in order)
-        missing = [name for name in request.owners if name not in order]
-        if len(order) < self._plan.minimum_owners:
+            owners = OwnerSet.of(self._uploads)
+            nonces = tuple(self._uploads[position].nonce for position in owners)
+            history = self._history.digest
+        if len(owners) < self._plan.minimum_owners:
+            missing = owner_names(self._task, request.owners - owners)
             raise PeerTimeout(
                 ", ".join(missing) or "owners",
-                f"nothing arrived within {self._task.deadlines.contribution_seconds:g} s, and only {len(order)} "
+                f"nothing arrived within {self._task.deadlines.contribution_seconds:g} s, and only {len(owners)} "
                 f"of the {self._plan.minimum_owners} owners the task needs are left: see the owner's log",
             )
         return RoundAgreement(
             session=request.ref.session,
-            round_index=request.round_index,
             plan_digest=self._plan.digest,
-            model_digest=request.model_digest,
-            owners=nonces,
+            history=history,
+            round_index=request.round_index,
+            owners=owners,
+            nonces=nonces,
         )
 
     def _share_of_sum(self, agreement: RoundAgreement) -> SharedVector:
         with self._monitor.changed:
             if self._collects:
-                shares = [SharedVector(self._uploads[name].values) for name in agreement.owner_names]
+                shares = [SharedVector(self._uploads[position].values) for position in agreement.owners]
                 return SharedVector.total(shares, dimension=self._plan.dimension)
-            keys = {name: self._enrolments[name].key for name in agreement.owner_names}
+            keys = {position: self._enrolments[position].key for position in agreement.owners}
         return share_of_sum(agreement, keys, dimension=self._plan.dimension)
 
     def _fail(self, error: MpcdpError) -> None:
@@ -226,7 +256,7 @@ class ComputeParty:
         with self._monitor.changed:
             self._monitor.open(ref)
             if self._opening is None:
-                self._opening = (ref, Future())
+                self._opening, self._releases = (ref, Future()), History(ref, self._plan.digest)
             prepared = self._opening[1]
             self._monitor.changed.notify_all()
         self._wait_for(prepared, self._limits.prepare_seconds)
@@ -234,14 +264,22 @@ class ComputeParty:
     def enrol(self, caller: str, enrolment: Enrolment) -> None:
         """Take an owner's key, after binding the task digest to this session for good."""
         self._monitor.check(enrolment.ref)
+        position = self._position_of(caller)
         expected = 0 if self._collects else KEY_BYTES
         if len(enrolment.key) != expected:
             raise ProtocolError(f"{caller}: this party takes a key of {expected} bytes, not {len(enrolment.key)}")
         self._journal.bind_session(enrolment.ref)
         with self._monitor.changed:
-            if self._enrolments.setdefault(caller, enrolment) != enrolment:
+            if self._enrolments.setdefault(position, enrolment) != enrolment:
                 raise ProtocolError(f"{caller} has already enrolled with another key")
+            self._monitor.changed.notify_all()
         _log.info("owner enrolled", owner=caller)
+
+    def _position_of(self, owner: str) -> int:
+        position = self._positions.get(owner)
+        if position is None:
+            raise ProtocolError(f"{owner} is no owner of this task")
+        return position
 
     def upload(self, caller: str, upload: Upload) -> None:
         """Take an owner's share of the current round; the same bytes again change nothing."""
@@ -250,27 +288,44 @@ class ComputeParty:
             raise ProtocolError(f"shares of a round are uploaded to {self._parties[-1]}, the last compute party")
         if upload.values.shape != (self._plan.dimension,):
             raise ProtocolError(f"{caller}: the share has {upload.values.size} coordinates, not {self._plan.dimension}")
+        position = self._position_of(caller)
         with self._monitor.changed:
-            if caller not in self._enrolments:
-                raise ProtocolError(f"{caller} has not enrolled in this session")
-            if upload.round_index != self._round:
-                raise ProtocolError(
-                    f"{caller}: the share is for round {upload.round_index}, this is round {self._round}"
-                )
-            known = self._uploads.setdefault(caller, upload)
+            self._check_upload(caller, position, upload)
+            known = self._uploads.setdefault(position, upload)
             if known.nonce != upload.nonce or (known.values != upload.values).any():
-                raise ProtocolError(f"{caller} has already uploaded another share for round {self._round}")
+                raise ProtocolError(f"{caller} has already uploaded another share for round {upload.round_index}")
             self._monitor.changed.notify_all()
         _log.info("share received", owner=caller, round=upload.round_index)
+
+    def _check_upload(self, caller: str, position: int, upload: Upload) -> None:
+        current = self._history.rounds
+        if position not in self._enrolments:
+            raise ProtocolError(f"{caller} has not enrolled in this session")
+        if upload.round_index < current:
+            raise LateUpload(f"{caller}: the share is for round {upload.round_index}, which is over: upload sooner")
+        if upload.round_index > current:
+            raise ProtocolError(f"{caller}: the share is for round {upload.round_index}, this is round {current}")
+        if upload.history != self._history.digest:
+            raise ProtocolError(
+                f"{caller}: the share was computed after other releases than this party's; "
+                f"{self._task.coordinator.name} told the owner something else than was released"
+            )
+
+    def outcome(self, caller: str, ref: SessionRef) -> Outcome:
+        """Tell an owner what was released so far."""
+        self._monitor.check(ref)
+        with self._monitor.changed:
+            return self._history.outcome
 
     def aggregate(self, caller: str, request: Aggregate) -> Release:
         """Run the next round of the plan and return what was revealed."""
         self._monitor.check(request.ref)
         with self._monitor.changed:
-            if request.round_index != self._round or request.round_index >= self._plan.rounds:
+            current = self._history.rounds
+            if request.round_index != current or request.round_index >= self._plan.rounds:
                 raise ProtocolError(
                     f"round {request.round_index} is not next: of {self._plan.rounds} rounds, each once, "
-                    f"round {self._round} is"
+                    f"round {current} is"
                 )
             if self._aggregating is not None:
                 raise ProtocolError(f"round {request.round_index} is already running")
@@ -289,3 +344,12 @@ class ComputeParty:
     def close_session(self, caller: str, ref: SessionRef, reason: str | None) -> None:
         """End the session."""
         self._monitor.end(ref, reason)
+
+
+def _owner_set(bitmap: bytes, party: str) -> OwnerSet:
+    try:
+        return OwnerSet.from_bytes(bitmap)
+    except ValueError:
+        raise ProtocolError(
+            f"{party} sent a malformed set of owners: run the same version of mpcdp everywhere"
+        ) from None

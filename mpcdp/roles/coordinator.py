@@ -1,27 +1,27 @@
-"""The coordinator: times the session, sends models out and turns releases into the next model.
+"""The coordinator: times the session and hands the releases on, which everybody turns into the model.
 
 It sees sizes, timing and releases. It can stop a run; it cannot weaken privacy, which owners and parties enforce.
 """
 
-import hashlib
 import queue
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from mpcdp.errors import MpcdpError, PeerError, PeerTimeout, ProtocolError
-from mpcdp.learning.method import TrainingState
 from mpcdp.learning.model import TrainedModel
 from mpcdp.plan import Plan
-from mpcdp.roles.session import Deadline, SessionMonitor, limits_of, new_session, trained_model
+from mpcdp.roles.session import Deadline, SessionMonitor, limits_of, new_session
+from mpcdp.roles.training import Training
+from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.task import Task
 from mpcdp.transport.channel import ComputePartyService, DealerService, Network
 from mpcdp.transport.messages import (
@@ -30,6 +30,7 @@ from mpcdp.transport.messages import (
     Attendance,
     Finished,
     Release,
+    Released,
     RoundStarted,
     SessionEvent,
     SessionRef,
@@ -57,13 +58,15 @@ class Coordinator:
         self._plan = plan
         self._network = network
         self._output = output
-        self._method = task.method()
         self._parties = tuple(party.name for party in task.compute_parties)
         self._monitor = SessionMonitor(task)
         self._limits = limits_of(task, dimension=plan.dimension, rounds=plan.rounds)
         self._mailboxes: dict[str, _Mailbox] = {}
         self._attending: set[str] = set()
-        self._started = False
+        self._positions = {owner.name: position for position, owner in enumerate(task.owners)}
+        self._told: list[SessionEvent] = []
+        self._ended = False
+        self._dealt = False
         self.seconds: dict[str, float] = {}
         """How long each phase took: joining, preparing, rounds."""
 
@@ -79,20 +82,24 @@ class Coordinator:
             ProtocolError: the compute parties' answers contradict each other.
         """
         ref = new_session(self._task)
+        training = Training(self._task, self._plan, ref, source=self._task.compute_parties[0].name)
         with self._network.serve(self):
             try:
                 with self._timed("joining"):
                     self._wait_for_owners()
-                event = self._run_session(ref)
+                with self._timed("preparing"):
+                    self._open_session(ref)
+                with self._timed("rounds"):
+                    last = self._run_rounds(ref, training)
             except BaseException as error:
                 known = isinstance(error, MpcdpError)
                 reason = str(error) if known else "internal error at the coordinator: see its log"
                 self._tell_owners(Aborted(reason))
                 self._close_session(ref, reason, gone=error.peer if isinstance(error, PeerError) else "")
                 raise
-            self._tell_owners(event)
+            self._tell_owners(Finished(ref=ref, last=last))
             self._close_session(ref, None)
-        model = trained_model(self._task, self._plan, event)
+        model = training.model()
         model.save(self._output / "model.json")
         _log.info("finished", model=str(self._output / "model.json"))
         return model
@@ -109,7 +116,6 @@ class Coordinator:
         deadline = Deadline(self._task.deadlines.start_seconds)
         self._monitor.wait_for(lambda: self._attending == everybody, deadline)
         with self._monitor.changed:
-            self._started = True
             missing = sorted(everybody - self._attending)
         if len(everybody) - len(missing) < self._plan.minimum_owners:
             raise PeerTimeout(
@@ -118,17 +124,24 @@ class Coordinator:
                 f"{self._plan.minimum_owners} owners: see the owner's log",
             )
 
-    def _run_session(self, ref: SessionRef) -> Finished:
-        with self._timed("preparing"):
-            self._open_session(ref)
+    def _run_rounds(self, ref: SessionRef, training: Training) -> Release:
+        self._dealt = True
         self._publish(SessionStarted(ref))
-        state, owners = self._method.initial_state(), []
-        with self._timed("rounds"):
-            for round_index in range(self._plan.rounds):
-                release = self._run_round(ref, round_index, state.point)
-                state = self._next_state(state, release)
-                owners.append(release.owners)
-        return Finished(ref=ref, model=state.model, owners=tuple(owners))
+        release: Release | None = None
+        for round_index in range(self._plan.rounds):
+            begin = time.monotonic()
+            release = self._run_round(ref, round_index, previous=release)
+            training.follow(round_index, release)
+            _log.info(
+                "round released",
+                round=round_index,
+                rounds=self._plan.rounds,
+                owners=len(release.owners),
+                seconds=round(time.monotonic() - begin, 4),
+            )
+        if release is None:
+            raise ProtocolError("the plan has no rounds")
+        return release
 
     def _open_session(self, ref: SessionRef) -> None:
         """Open the session everywhere at once: parties prepare their noise together."""
@@ -138,38 +151,25 @@ class Coordinator:
         _together([partial(self._network.compute_party(party).open_session, "", ref) for party in self._parties])
         _log.info("session opened", session=ref.session.hex()[:16])
 
-    def _run_round(self, ref: SessionRef, round_index: int, model: NDArray[np.float64]) -> Release:
+    def _run_round(self, ref: SessionRef, round_index: int, *, previous: Release | None) -> Release:
         with self._monitor.changed:
-            expected = tuple(owner.name for owner in self._task.owners if owner.name in self._attending)
-        request = Aggregate(
-            ref=ref,
-            round_index=round_index,
-            model_digest=hashlib.sha256(np.ascontiguousarray(model, dtype="<f8").data).digest(),
-            owners=expected,
-        )
-        self._publish(RoundStarted(ref=ref, round_index=round_index, model=model))
+            expected = OwnerSet.of(self._positions[owner] for owner in self._attending)
+        self._publish(RoundStarted(ref=ref, round_index=round_index, previous=previous))
+        request = Aggregate(ref=ref, round_index=round_index, owners=expected)
         releases = _together(
             [partial(self._network.compute_party(party).aggregate, "", request) for party in self._parties]
         )
         for party, release in zip(self._parties, releases, strict=True):
             if release.owners != releases[0].owners or not np.array_equal(release.values, releases[0].values):
                 raise ProtocolError(f"{party} and {self._parties[0]} released different sums in round {round_index}")
-        if releases[0].values.shape != (self._plan.dimension,):
-            raise ProtocolError(f"{releases[0].values.size} coordinates were released, not {self._plan.dimension}")
-        _log.info("round released", round=round_index, owners=len(releases[0].owners))
         return releases[0]
-
-    def _next_state(self, state: TrainingState, release: Release) -> TrainingState:
-        total = self._plan.decode(release.values)
-        count = sum(self._task.owner(name).record_count for name in release.owners)
-        return self._method.next_state(state, total, record_count=count)
 
     def _close_session(self, ref: SessionRef, reason: str | None, *, gone: str = "") -> None:
         """Tell the parties that it is over, and the dealer if it may still be waiting; who is gone does not matter."""
         processes: dict[str, DealerService | ComputePartyService] = {
             name: self._network.compute_party(name) for name in self._parties
         }
-        if self._task.dealer is not None and "preparing" not in self.seconds:
+        if self._task.dealer is not None and not self._dealt:
             processes[self._task.dealer.name] = self._network.dealer(self._task.dealer.name)
 
         def close(name: str) -> None:
@@ -183,17 +183,28 @@ class Coordinator:
     # -- owners ----------------------------------------------------------------------------------------------------
 
     def attend(self, caller: str, attendance: Attendance) -> Iterator[SessionEvent]:
-        """Register an owner and yield the session's events until its end."""
+        """Register an owner and yield the session's events until its end.
+
+        An owner may come back, or come late: it is first told everything that was released before.
+        """
         self._monitor.check_task(attendance.task_digest)
         declared = self._task.owner(caller).record_count
         if attendance.record_count != declared:
             raise ProtocolError(f"{caller} joins with {attendance.record_count} records, the task declares {declared}")
-        mailbox = _Mailbox(self._limits.session_seconds, partial(self._leave, caller))
+        mailbox = _Mailbox(
+            partial(self._leave, caller),
+            event_seconds=self._limits.session_seconds,
+            leaving_seconds=self._limits.call_seconds,
+        )
         with self._monitor.changed:
-            if self._started or self._monitor.closed:
-                raise ProtocolError("the session has already started: an owner joins before its start")
-            if caller in self._mailboxes:
-                raise ProtocolError(f"{caller} is already attending: stop the other process of this owner")
+            if self._monitor.closed or self._ended:
+                raise ProtocolError("the session is over")
+            if (earlier := self._mailboxes.get(caller)) is not None:
+                if not self._told:
+                    raise ProtocolError(f"{caller} is already attending: stop the other process of this owner")
+                earlier.close()  # its connection broke, and this side has not noticed yet
+            for event in self._told:
+                mailbox.put(event)
             self._mailboxes[caller] = mailbox
             self._attending.add(caller)
             self._monitor.changed.notify_all()
@@ -204,38 +215,49 @@ class Coordinator:
         with self._monitor.changed:
             if self._mailboxes.get(owner) is not mailbox:
                 return  # it left before and has come back since
+            del self._mailboxes[owner]
             self._attending.discard(owner)
-            if not self._started:
-                # It left before the start and may come back.
-                del self._mailboxes[owner]
             self._monitor.changed.notify_all()
+        _log.info("owner left", owner=owner)
 
     def _publish(self, event: SessionEvent) -> None:
         with self._monitor.changed:
+            self._remember(event)
             for mailbox in self._mailboxes.values():
                 mailbox.put(event)
 
+    def _remember(self, event: SessionEvent) -> None:
+        """Keep what an owner has to be told that comes later: every release, and the last call for contributions."""
+        if self._told and isinstance(self._told[-1], RoundStarted):
+            self._told.pop()
+        if isinstance(event, RoundStarted) and event.previous is not None:
+            self._told.append(Released(event.ref, event.round_index - 1, event.previous))
+            event = replace(event, previous=None)
+        self._told.append(event)
+
     def _tell_owners(self, event: SessionEvent) -> None:
-        """Publish the last event and wait until every owner that is still there has taken it."""
+        """Publish the last event and wait until every owner that is still there has left."""
         with self._monitor.changed:
-            self._started = True
+            self._ended = True
         self._publish(event)
         self._monitor.wait_for(lambda: not self._attending, Deadline(self._limits.call_seconds))
         self._monitor.close(None)
 
 
 class _Mailbox(Iterator[SessionEvent]):
-    """The events of one owner's attendance, until the last one or until the owner is gone.
+    """The events of one owner's attendance, until the owner leaves.
 
     Args:
-        seconds: how long to wait for an event.
         leave: called with this mailbox when the attendance is over, perhaps more than once, on any thread.
+        event_seconds: how long to wait for an event.
+        leaving_seconds: how long the owner may stay after the last one, to compare it with the compute parties.
     """
 
-    def __init__(self, seconds: float, leave: Callable[["_Mailbox"], None]) -> None:
+    def __init__(self, leave: Callable[["_Mailbox"], None], *, event_seconds: float, leaving_seconds: float) -> None:
         self._events: queue.SimpleQueue[SessionEvent | None] = queue.SimpleQueue()
-        self._seconds = seconds
         self._leave = leave
+        self._event_seconds = event_seconds
+        self._leaving_seconds = leaving_seconds
         self._over = False
 
     def put(self, event: SessionEvent) -> None:
@@ -249,11 +271,13 @@ class _Mailbox(Iterator[SessionEvent]):
 
     def __next__(self) -> SessionEvent:
         if self._over:
-            # Only when the last event has been handed over is the owner allowed to be forgotten.
+            with suppress(queue.Empty):
+                while self._events.get(timeout=self._leaving_seconds) is not None:
+                    pass
             self._leave(self)
             raise StopIteration
         try:
-            event = self._events.get(timeout=self._seconds)
+            event = self._events.get(timeout=self._event_seconds)
         except queue.Empty:
             event = Aborted("the session took longer than the task allows: raise its deadlines")
         if event is None:

@@ -1,6 +1,8 @@
 """A data owner: computes contributions from its own table and sends them out as shares only."""
 
-from dataclasses import replace
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +11,15 @@ from numpy.typing import NDArray
 
 from mpcdp.data.dataset import Dataset
 from mpcdp.data.table import read_dataset
-from mpcdp.errors import DataError, PeerUnavailable, ProtocolError, SessionAborted
+from mpcdp.errors import DataError, LateUpload, PeerUnavailable, ProtocolError, SessionAborted
+from mpcdp.learning.method import TrainingState
 from mpcdp.learning.model import TrainedModel
 from mpcdp.plan import Plan
 from mpcdp.privacy.ledger import Ledger
-from mpcdp.roles.session import SessionMonitor, trained_model
+from mpcdp.roles.session import Deadline, SessionMonitor
+from mpcdp.roles.training import History, Training, owner_names
 from mpcdp.secret_sharing.additive import last_share, mask_nonce
-from mpcdp.secret_sharing.randomness import random_key
+from mpcdp.secret_sharing.randomness import derive_key, random_key
 from mpcdp.task import Task
 from mpcdp.transport.channel import Network
 from mpcdp.transport.messages import (
@@ -23,7 +27,10 @@ from mpcdp.transport.messages import (
     Attendance,
     Enrolment,
     Finished,
+    Release,
+    Released,
     RoundStarted,
+    SessionEvent,
     SessionRef,
     SessionStarted,
     Upload,
@@ -31,6 +38,7 @@ from mpcdp.transport.messages import (
 
 __all__ = ["Owner", "check_table"]
 
+_PAUSE_SECONDS = 0.5
 _log = structlog.get_logger("mpcdp.owner")
 
 
@@ -79,11 +87,14 @@ class Owner:
         self._output = output
         self._method = task.method()
         self._monitor = SessionMonitor(task)
+        self._coordinator = task.coordinator.name
         self._parties = tuple(party.name for party in task.compute_parties)
         self._secret = random_key()
         self._keys = tuple(random_key() for _ in self._parties[:-1])
-        self._round = 0
         self._first = np.zeros(0)
+        self._training: Training | None = None
+        self._answered = 0
+        self._patience = Deadline(0)
 
     def run(self) -> TrainedModel:
         """Attend the task's session until its end.
@@ -93,31 +104,53 @@ class Owner:
 
         Raises:
             BudgetError: the ledger refuses the task; nothing was sent.
+            ProtocolError: the coordinator does not follow the plan, or told something else than was released.
             SessionAborted: the coordinator ended the session without a model.
             PeerError: another process failed.
         """
         self._ledger.check(self._task.digest, task_name=self._task.name, cost=self._plan.cost)
-        # The first model is public. Training on it now keeps a table that trains slowly from missing a deadline later:
+        # The first state is public. Training on it now keeps a table that trains slowly from missing a deadline later:
         # once an owner has joined, nothing it does or fails to do may depend on a record.
-        self._first = self._method.contribution(self._dataset, self._method.initial_state(), key=self._secret)
+        self._first = self._contribution(self._method.initial_state())
+        while True:
+            try:
+                return self._attend()
+            except PeerUnavailable as error:
+                if not self._may_return(error):
+                    raise
+                _log.warning("the coordinator is away, trying again", problem=str(error))
+                time.sleep(_PAUSE_SECONDS)
+
+    def _may_return(self, error: PeerUnavailable) -> bool:
+        """Whether to attend again after a broken connection: what is released meanwhile will be told then."""
+        return self._training is not None and error.peer == self._coordinator and self._patience.remaining() > 0
+
+    def _attend(self) -> TrainedModel:
         attendance = Attendance(self._task.digest, self._name, self._dataset.record_count)
-        _log.info("joining", coordinator=self._task.coordinator.name)
-        for event in self._network.coordinator(self._task.coordinator.name).attend(self._name, attendance):
-            match event:
-                case SessionStarted():
-                    self._start(event.ref)
-                case RoundStarted():
-                    self._monitor.check(event.ref)
-                    self._contribute(event)
-                case Finished():
-                    self._monitor.check(event.ref)
-                    return self._finish(event)
-                case Aborted():
-                    raise SessionAborted(f"{self._task.coordinator.name} ended the session: {event.reason}")
-        raise PeerUnavailable(self._task.coordinator.name, "it left before the session's end: see its log")
+        _log.info("joining", coordinator=self._coordinator)
+        with _leaving(self._network.coordinator(self._coordinator).attend(self._name, attendance)) as events:
+            for event in events:
+                self._patience = Deadline(self._task.deadlines.start_seconds)
+                match event:
+                    case SessionStarted():
+                        self._start(event.ref)
+                    case Released():
+                        self._follow(event.ref, event.round_index, event.release)
+                    case RoundStarted():
+                        self._follow(event.ref, event.round_index - 1, event.previous)
+                        self._contribute(event)
+                    case Finished():
+                        self._follow(event.ref, self._plan.rounds - 1, event.last)
+                        return self._finish(event.ref)
+                    case Aborted():
+                        raise SessionAborted(f"{self._coordinator} ended the session: {event.reason}")
+        raise PeerUnavailable(self._coordinator, "it left before the session's end: see its log")
 
     def _start(self, ref: SessionRef) -> None:
+        """Pay for the whole plan, then enrol; after a broken connection, both change nothing."""
         self._monitor.open(ref)
+        if self._training is None:
+            self._training = Training(self._task, self._plan, ref, source=self._coordinator)
         self._ledger.charge(
             self._task.digest,
             ref.session,
@@ -129,49 +162,77 @@ class Owner:
         for party, key in zip(self._parties, (*self._keys, b""), strict=True):
             self._network.compute_party(party).enrol(self._name, Enrolment(ref=ref, owner=self._name, key=key))
 
+    def _session(self, ref: SessionRef) -> Training:
+        self._monitor.check(ref)
+        if self._training is None:
+            raise ProtocolError(f"{self._coordinator} speaks of a session that it has not started")
+        return self._training
+
+    def _follow(self, ref: SessionRef, round_index: int, release: Release | None) -> None:
+        training = self._session(ref)
+        if release is not None and round_index >= training.history.rounds:  # else it is told again
+            training.follow(round_index, release)
+
     def _contribute(self, event: RoundStarted) -> None:
-        if event.round_index != self._round or event.round_index >= self._plan.rounds:
+        training = self._session(event.ref)
+        if event.round_index != training.history.rounds or training.complete:
             raise ProtocolError(
-                f"{self._task.coordinator.name} asks for round {event.round_index}, but round {self._round} of "
+                f"{self._coordinator} asks for round {event.round_index}, but round {training.history.rounds} of "
                 f"{self._plan.rounds} is next"
             )
-        if event.model.shape != (self._plan.dimension,):
-            raise ProtocolError(
-                f"{self._task.coordinator.name} sent {event.model.size} coordinates, not {self._plan.dimension}"
-            )
-        if self._round == 0 and not np.array_equal(event.model, self._method.initial_state().point):
-            raise ProtocolError(f"{self._task.coordinator.name} starts from another model than the method's first one")
-        later = self._round > 0
-        self._round += 1
-        state = replace(self._method.initial_state(), round_index=event.round_index, point=event.model)
-        contribution = self._method.contribution(self._dataset, state, key=self._secret) if later else self._first
-        upload = self._share(event.ref, event.round_index, contribution)
-        self._network.compute_party(self._parties[-1]).upload(self._name, upload)
-        _log.info("uploaded", round=event.round_index)
+        if event.round_index < self._answered:
+            return  # asked again after a broken connection
+        self._answered = event.round_index + 1
+        first = event.round_index == 0
+        contribution = self._first if first else self._contribution(training.state)
+        upload = self._share(event.ref, training.history, contribution)
+        try:
+            self._network.compute_party(self._parties[-1]).upload(self._name, upload)
+        except LateUpload as error:
+            _log.warning("left out of a round", round=event.round_index, problem=str(error))
+        else:
+            _log.info("uploaded", round=event.round_index)
 
-    def _share(self, ref: SessionRef, round_index: int, contribution: NDArray[np.float64]) -> Upload:
+    def _contribution(self, state: TrainingState) -> NDArray[np.float64]:
+        # A task is run in one session only, so task and round name what is drawn for it.
+        key = derive_key(self._secret, salt=self._task.digest, purpose=f"contribution/{state.round_index}")
+        return self._method.contribution(self._dataset, state, key=key)
+
+    def _share(self, ref: SessionRef, history: History, contribution: NDArray[np.float64]) -> Upload:
         encoded = self._plan.encoding.encode(contribution)
-        nonce = mask_nonce(self._secret, session=ref.session, round_index=round_index, encoded=encoded)
+        nonce = mask_nonce(self._secret, session=ref.session, round_index=history.rounds, encoded=encoded)
         return Upload(
             ref=ref,
             owner=self._name,
-            round_index=round_index,
+            round_index=history.rounds,
+            history=history.digest,
             nonce=nonce,
             values=last_share(encoded, self._keys, nonce=nonce),
         )
 
-    def _finish(self, event: Finished) -> TrainedModel:
-        known = {owner.name for owner in self._task.owners}
-        complete = self._round == len(event.owners) == self._plan.rounds
-        if not complete or not all(owners and set(owners) <= known for owners in event.owners):
-            raise ProtocolError(
-                f"{self._task.coordinator.name} ends the session before all of its rounds were released"
-            )
-        if event.model.shape != (self._plan.dimension,) or not np.isfinite(event.model).all():
-            raise ProtocolError(f"{self._task.coordinator.name} sent a model that does not fit the task")
-        for round_index, owners in enumerate(event.owners):
-            self._ledger.record_release(event.ref.session, round_index, owners)
-        model = trained_model(self._task, self._plan, event)
+    def _finish(self, ref: SessionRef) -> TrainedModel:
+        training = self._session(ref)
+        if not training.complete:
+            raise ProtocolError(f"{self._coordinator} ends the session before all of its rounds were released")
+        for party in self._parties:
+            if self._network.compute_party(party).outcome(self._name, ref) != training.history.outcome:
+                raise ProtocolError(
+                    f"{party} released something else than {self._coordinator} told: do not use its model, and ask "
+                    "both organisations for their logs"
+                )
+        for round_index, owners in enumerate(training.owners):
+            self._ledger.record_release(ref.session, round_index, owner_names(self._task, owners))
+        model = training.model()
         model.save(self._output / "model.json")
         _log.info("finished", model=str(self._output / "model.json"))
         return model
+
+
+@contextmanager
+def _leaving(events: Iterator[SessionEvent]) -> Iterator[Iterator[SessionEvent]]:
+    """Leave the attendance at the end, whatever the reason."""
+    try:
+        yield events
+    finally:
+        if (close := getattr(events, "close", None)) is not None:
+            close()

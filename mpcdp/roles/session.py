@@ -6,13 +6,11 @@ import time
 from collections.abc import Callable
 
 from mpcdp.errors import ProtocolError, SessionAborted
-from mpcdp.learning.model import PrivacyStatement, TrainedModel
-from mpcdp.plan import Plan
 from mpcdp.task import Task
 from mpcdp.transport.channel import Limits
-from mpcdp.transport.messages import Finished, SessionRef
+from mpcdp.transport.messages import SessionRef
 
-__all__ = ["Deadline", "SessionMonitor", "limits_of", "new_session", "trained_model", "waiting_seconds"]
+__all__ = ["Deadline", "SessionMonitor", "limits_of", "new_session", "waiting_seconds"]
 
 _SLACK_SECONDS = 15.0
 """Added to every deadline that contains another one, so that the inner error, which names the culprit, comes first."""
@@ -39,25 +37,6 @@ def limits_of(task: Task, *, dimension: int, rounds: int) -> Limits:
         message_seconds=per_round + _SLACK_SECONDS,
         prepare_seconds=deadlines.start_seconds + deadlines.round_seconds + _SLACK_SECONDS,
         session_seconds=2 * deadlines.start_seconds + (rounds + 1) * (per_round + _SLACK_SECONDS),
-    )
-
-
-def trained_model(task: Task, plan: Plan, event: Finished) -> TrainedModel:
-    """Put a released model together with its schema and its privacy statement."""
-    return TrainedModel(
-        task=task.name,
-        task_digest=event.ref.task_digest.hex(),
-        session=event.ref.session.hex(),
-        kind=task.model.kind,
-        record_schema=task.schema_,
-        coefficients=tuple(event.model.tolist()),
-        owners=event.owners[-1],
-        privacy=PrivacyStatement(
-            epsilon=plan.cost.epsilon,
-            delta=plan.cost.delta,
-            relation=plan.sensitivity.relation.value,
-            text=plan.statement(),
-        ),
     )
 
 

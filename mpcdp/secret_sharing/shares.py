@@ -1,6 +1,6 @@
 """The types a share travels in; none of them shows its content."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,7 @@ class SharedVector(_Share):
     __slots__ = ()
 
     @classmethod
-    def total(cls, shares: "Sequence[SharedVector]", *, dimension: int) -> "SharedVector":
+    def total(cls, shares: "Iterable[SharedVector]", *, dimension: int) -> "SharedVector":
         """Add shares of one party, giving its share of the sum. No communication."""
         values = np.zeros(dimension, dtype=np.int64)
         for share in shares:

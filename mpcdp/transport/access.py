@@ -19,6 +19,7 @@ CALLERS: Mapping[tuple[Role, str], frozenset[Role]] = {
     ("compute", "ComputeParty/OpenSession"): frozenset({"coordinator"}),
     ("compute", "ComputeParty/Enrol"): frozenset({"owner"}),
     ("compute", "ComputeParty/Upload"): frozenset({"owner"}),
+    ("compute", "ComputeParty/Outcome"): frozenset({"owner"}),
     ("compute", "ComputeParty/Aggregate"): frozenset({"coordinator"}),
     ("compute", "ComputeParty/CloseSession"): frozenset({"coordinator"}),
     ("compute", MESH): frozenset({"compute"}),

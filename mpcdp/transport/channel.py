@@ -15,6 +15,7 @@ from mpcdp.transport.messages import (
     Attendance,
     DealRequest,
     Enrolment,
+    Outcome,
     Release,
     SessionEvent,
     SessionRef,
@@ -81,6 +82,7 @@ class CoordinatorService(Protocol):
 
         When the owner is gone, the iterator's ``close`` is called if it has one, from any thread, even while ``next``
         waits: an iterator that ends its wait then lets the coordinator know at once (a running generator cannot).
+        After `Finished` the owner still compares what it was told with the compute parties' `outcome`, and then leaves.
         """
         ...
 
@@ -89,15 +91,19 @@ class ComputePartyService(Protocol):
     """What a compute party answers."""
 
     def open_session(self, caller: str, ref: SessionRef) -> None:
-        """Bind this party to a session, durably; return once it is prepared. Callers: the coordinator."""
+        """Take part in a session; return once its noise is prepared. Callers: the coordinator."""
         ...
 
     def enrol(self, caller: str, enrolment: Enrolment) -> None:
-        """Take an owner's mask key for the session. Callers: owners."""
+        """Take an owner's mask key; the first one binds the task to this session for ever. Callers: owners."""
         ...
 
     def upload(self, caller: str, upload: Upload) -> None:
         """Take an owner's share of one round. Callers: owners. Only the last party accepts it."""
+        ...
+
+    def outcome(self, caller: str, ref: SessionRef) -> Outcome:
+        """Tell what the session has released so far. Callers: owners."""
         ...
 
     def aggregate(self, caller: str, request: Aggregate) -> Release:

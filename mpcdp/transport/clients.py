@@ -11,6 +11,7 @@ from mpcdp.transport.messages import (
     Attendance,
     DealRequest,
     Enrolment,
+    Outcome,
     Release,
     SessionEvent,
     SessionRef,
@@ -81,6 +82,16 @@ class ComputePartyClient(_Client):
     def upload(self, caller: str, upload: Upload) -> None:
         """Send a share, 8 d bytes."""
         self._do("ComputeParty/Upload", codec.write_upload(upload), self._limits.call_seconds)
+
+    def outcome(self, caller: str, ref: SessionRef) -> Outcome:
+        """Ask what was released; the answer has 32 bytes."""
+        stream, reader = self._call(
+            "ComputeParty/Outcome", [codec.write_outcome_request(ref)], self._limits.call_seconds
+        )
+        try:
+            return codec.read_outcome(reader)
+        finally:
+            stream.cancel()
 
     def aggregate(self, caller: str, request: Aggregate) -> Release:
         """Have a round revealed; the answer has 8 d bytes."""

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mpcdp.pb import mpc_pb2, session_pb2, share_pb2, types_pb2
+from mpcdp.secret_sharing.shares import RingVector
 from mpcdp.transport.messages import (
     Aborted,
     Aggregate,
@@ -17,7 +17,9 @@ from mpcdp.transport.messages import (
     DealRequest,
     Enrolment,
     Finished,
+    Outcome,
     Release,
+    Released,
     RoundStarted,
     SessionEvent,
     SessionRef,
@@ -39,6 +41,8 @@ __all__ = [
     "read_events",
     "read_greeting",
     "read_open_session",
+    "read_outcome",
+    "read_outcome_request",
     "read_release",
     "read_upload",
     "write_aggregate",
@@ -51,6 +55,8 @@ __all__ = [
     "write_events",
     "write_greeting",
     "write_open_session",
+    "write_outcome",
+    "write_outcome_request",
     "write_ref",
     "write_release",
     "write_upload",
@@ -71,10 +77,10 @@ def pieces(data: bytes | memoryview) -> Iterator[bytes]:
         yield bytes(view[start : start + CHUNK_BYTES])
 
 
-def _vector_pieces(vector: NDArray[np.generic], dtype: str) -> Iterator[bytes]:
-    if vector.ndim != 1 or not vector.size or vector.dtype != np.dtype(dtype):
-        raise ValueError(f"a vector has one dimension and type {dtype}, not {vector.dtype} of shape {vector.shape}")
-    return pieces(np.ascontiguousarray(vector, dtype=dtype).data.cast("B"))
+def _vector_pieces(vector: RingVector) -> Iterator[bytes]:
+    if vector.ndim != 1 or not vector.size or vector.dtype != np.int64:
+        raise ValueError(f"a vector has one dimension and type int64, not {vector.dtype} of shape {vector.shape}")
+    return pieces(np.ascontiguousarray(vector, dtype="<i8").data.cast("B"))
 
 
 def write_ref(ref: SessionRef) -> types_pb2.SessionRef:
@@ -155,11 +161,12 @@ def read_enrolment(reader: Reader) -> Enrolment:
 
 def write_upload(upload: Upload) -> Iterator[bytes]:
     """Serialize an upload: the header, then 8 d bytes in chunks."""
-    chunks = _vector_pieces(upload.values, "<i8")
+    chunks = _vector_pieces(upload.values)
     header = share_pb2.UploadHeader(
         ref=write_ref(upload.ref),
         owner=upload.owner,
         round_index=upload.round_index,
+        history=upload.history,
         nonce=upload.nonce,
         dimension=upload.values.shape[0],
     )
@@ -176,9 +183,38 @@ def read_upload(reader: Reader) -> Upload:
     owner = reader.own_name(header.owner, "owner")
     ref = reader.ref(header.ref)
     nonce = reader.exactly(_DIGEST_BYTES, header.nonce, "nonce")
+    history = reader.exactly(_DIGEST_BYTES, header.history, "history")
     values = reader.vector(share_pb2.UploadPart, reader.dimension(header.dimension), "<i8")
     reader.finish()
-    return Upload(ref=ref, owner=owner, round_index=header.round_index, nonce=nonce, values=values.view(np.int64))
+    return Upload(
+        ref=ref,
+        owner=owner,
+        round_index=header.round_index,
+        history=history,
+        nonce=nonce,
+        values=values.view(np.int64),
+    )
+
+
+def write_outcome_request(ref: SessionRef) -> bytes:
+    """Serialize the question what was released."""
+    return mpc_pb2.OutcomeRequest(ref=write_ref(ref)).SerializeToString()
+
+
+def read_outcome_request(reader: Reader) -> SessionRef:
+    """Read the question what was released."""
+    return reader.ref(reader.single(mpc_pb2.OutcomeRequest).ref)
+
+
+def write_outcome(outcome: Outcome) -> bytes:
+    """Serialize what was released."""
+    return mpc_pb2.Outcome(rounds=outcome.rounds, history=outcome.history).SerializeToString()
+
+
+def read_outcome(reader: Reader) -> Outcome:
+    """Read what was released."""
+    message = reader.single(mpc_pb2.Outcome)
+    return Outcome(rounds=message.rounds, history=reader.exactly(_DIGEST_BYTES, message.history, "history"))
 
 
 # -- coordinator and compute party ---------------------------------------------------------------------------------
@@ -189,8 +225,7 @@ def write_aggregate(request: Aggregate) -> bytes:
     return mpc_pb2.Aggregate(
         ref=write_ref(request.ref),
         round_index=request.round_index,
-        model_digest=request.model_digest,
-        owners=request.owners,
+        owners=request.owners.to_bytes(),
     ).SerializeToString()
 
 
@@ -200,17 +235,19 @@ def read_aggregate(reader: Reader) -> Aggregate:
     return Aggregate(
         ref=reader.ref(message.ref),
         round_index=message.round_index,
-        model_digest=reader.exactly(_DIGEST_BYTES, message.model_digest, "model_digest"),
-        owners=reader.names(message.owners, "owners"),
+        owners=reader.owner_set(message.owners, "owners"),
     )
 
 
 def write_release(release: Release) -> Iterator[bytes]:
     """Serialize a release: the header, then 8 d bytes in chunks."""
-    chunks = _vector_pieces(release.values, "<i8")
-    header = mpc_pb2.ReleaseHeader(dimension=release.values.shape[0], owners=release.owners)
-    first = mpc_pb2.ReleasePart(header=header).SerializeToString()
+    chunks = _vector_pieces(release.values)
+    first = mpc_pb2.ReleasePart(header=_release_header(release)).SerializeToString()
     return chain((first,), (mpc_pb2.ReleasePart(chunk=chunk).SerializeToString() for chunk in chunks))
+
+
+def _release_header(release: Release) -> types_pb2.ReleaseHeader:
+    return types_pb2.ReleaseHeader(dimension=release.values.shape[0], owners=release.owners.to_bytes())
 
 
 def read_release(reader: Reader) -> Release:
@@ -218,9 +255,16 @@ def read_release(reader: Reader) -> Release:
     part = reader.required(mpc_pb2.ReleasePart)
     if part.WhichOneof("part") != "header":
         raise reader.refuse("header", "is missing")
-    owners = reader.names(part.header.owners, "owners")
-    values = reader.vector(mpc_pb2.ReleasePart, reader.dimension(part.header.dimension), "<i8")
+    release = _read_release(reader, mpc_pb2.ReleasePart, part.header)
     reader.finish()
+    return release
+
+
+def _read_release(
+    reader: Reader, kind: type[mpc_pb2.ReleasePart | session_pb2.EventPart], header: types_pb2.ReleaseHeader
+) -> Release:
+    owners = reader.owner_set(header.owners, "owners")
+    values = reader.vector(kind, reader.dimension(header.dimension), "<i8")
     return Release(values=values.view(np.int64), owners=owners)
 
 
@@ -299,7 +343,7 @@ def read_attendance(reader: Reader) -> Attendance:
 
 
 def write_events(events: Iterable[SessionEvent]) -> Iterator[bytes]:
-    """Serialize a session's events as they come, models in chunks."""
+    """Serialize a session's events as they come, releases in chunks."""
     return (part.SerializeToString() for event in events for part in _event_parts(event))
 
 
@@ -307,17 +351,30 @@ def _event_parts(event: SessionEvent) -> Iterator[session_pb2.EventPart]:
     match event:
         case SessionStarted(ref=ref):
             yield session_pb2.EventPart(started=session_pb2.SessionStarted(ref=write_ref(ref)))
-        case RoundStarted(ref=ref, round_index=index, model=model):
-            started = session_pb2.RoundStarted(ref=write_ref(ref), round_index=index, dimension=model.shape[0])
+        case Released(ref=ref, round_index=index, release=release):
+            header = _release_header(release)
+            released = session_pb2.Released(ref=write_ref(ref), round_index=index, release=header)
+            yield session_pb2.EventPart(released=released)
+            yield from _release_chunks(release)
+        case RoundStarted(ref=ref, round_index=index, previous=previous):
+            started = session_pb2.RoundStarted(ref=write_ref(ref), round_index=index)
+            if previous is not None:
+                started.previous.CopyFrom(_release_header(previous))
             yield session_pb2.EventPart(round=started)
-            yield from (session_pb2.EventPart(chunk=chunk) for chunk in _vector_pieces(model, "<f8"))
-        case Finished(ref=ref, model=model, owners=owners):
-            finished = session_pb2.Finished(ref=write_ref(ref), dimension=model.shape[0], rounds=len(owners))
+            yield from _release_chunks(previous)
+        case Finished(ref=ref, last=last):
+            finished = session_pb2.Finished(ref=write_ref(ref))
+            if last is not None:
+                finished.last.CopyFrom(_release_header(last))
             yield session_pb2.EventPart(finished=finished)
-            yield from (session_pb2.EventPart(chunk=chunk) for chunk in _vector_pieces(model, "<f8"))
-            yield from (session_pb2.EventPart(owners=session_pb2.OwnerSet(names=names)) for names in owners)
+            yield from _release_chunks(last)
         case Aborted(reason=reason):
             yield session_pb2.EventPart(aborted=session_pb2.Aborted(reason=printable(reason)))
+
+
+def _release_chunks(release: Release | None) -> Iterator[session_pb2.EventPart]:
+    chunks = iter(()) if release is None else _vector_pieces(release.values)
+    return (session_pb2.EventPart(chunk=chunk) for chunk in chunks)
 
 
 def read_events(reader: Reader) -> Iterator[SessionEvent]:
@@ -333,28 +390,20 @@ def _read_event(reader: Reader, part: session_pb2.EventPart) -> SessionEvent:
     match part.WhichOneof("part"):
         case "started":
             return SessionStarted(ref=reader.ref(part.started.ref))
+        case "released":
+            ref, header = reader.ref(part.released.ref), part.released.release
+            release = _read_release(reader, session_pb2.EventPart, header)
+            return Released(ref=ref, round_index=part.released.round_index, release=release)
         case "round":
-            ref, model = reader.ref(part.round.ref), _read_model(reader, part.round.dimension)
-            return RoundStarted(ref=ref, round_index=part.round.round_index, model=model)
+            ref = reader.ref(part.round.ref)
+            has_previous = part.round.HasField("previous")
+            previous = _read_release(reader, session_pb2.EventPart, part.round.previous) if has_previous else None
+            return RoundStarted(ref=ref, round_index=part.round.round_index, previous=previous)
         case "finished":
-            ref, model = reader.ref(part.finished.ref), _read_model(reader, part.finished.dimension)
-            owners = tuple(_read_owner_set(reader) for _ in range(part.finished.rounds))
-            return Finished(ref=ref, model=model, owners=owners)
+            ref, has_last = reader.ref(part.finished.ref), part.finished.HasField("last")
+            last = _read_release(reader, session_pb2.EventPart, part.finished.last) if has_last else None
+            return Finished(ref=ref, last=last)
         case "aborted":
             return Aborted(reason=printable(part.aborted.reason))
         case _:
             raise reader.refuse("event", "is of no known kind: run the same version of mpcdp everywhere")
-
-
-def _read_model(reader: Reader, dimension: int) -> NDArray[np.float64]:
-    model = reader.vector(session_pb2.EventPart, reader.dimension(dimension), "<f8").view(np.float64)
-    if not np.isfinite(model).all():
-        raise reader.refuse("model", "has a coordinate that is not a finite number")
-    return model
-
-
-def _read_owner_set(reader: Reader) -> tuple[str, ...]:
-    part = reader.required(session_pb2.EventPart)
-    if part.WhichOneof("part") != "owners":
-        raise reader.refuse("owners", "are missing")
-    return reader.names(part.owners.names, "owners")

@@ -1,15 +1,14 @@
 """Everything processes say to each other, as plain values; `codec` puts them on the wire.
 
 Every message of a session carries its `SessionRef`; a process that holds another task or takes part in another session
-refuses it. Vectors travel as little-endian int64 bytes. No message has a field for a contribution, a noise vector or a
-hash of either: the only vectors are one party's share (`Upload`), a release (`Release`) and a model (`SessionEvent`).
+refuses it, whether it stands in the message itself or in the call or stream that the message answers or continues.
+Vectors travel as little-endian int64 bytes. No message has a field for a contribution, a noise vector or a hash of
+either: the only vectors are one party's share (`Upload`) and releases (`Release`).
 """
 
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
+from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.secret_sharing.shares import RingVector
 
 __all__ = [
@@ -19,7 +18,9 @@ __all__ = [
     "DealRequest",
     "Enrolment",
     "Finished",
+    "Outcome",
     "Release",
+    "Released",
     "RoundStarted",
     "SessionEvent",
     "SessionRef",
@@ -54,14 +55,12 @@ class Aggregate:
     """Ask a compute party to add up one round's contributions, add noise ``round_index`` and reveal the result.
 
     Args:
-        model_digest: SHA-256 of the model that owners were sent, 32 bytes.
         owners: owners the coordinator expects; the last party stops waiting once all of them have uploaded.
     """
 
     ref: SessionRef
     round_index: int
-    model_digest: bytes
-    owners: tuple[str, ...]
+    owners: OwnerSet
 
 
 @dataclass(frozen=True)
@@ -70,14 +69,27 @@ class Release:
 
     Args:
         values: shape (d,), the noised sum in ring units.
-        owners: names of the owners whose contributions are in it, in the task's order.
+        owners: the owners whose contributions are in it.
     """
 
     values: RingVector
-    owners: tuple[str, ...]
+    owners: OwnerSet
 
 
 # -- owner -> compute parties --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a compute party says a session has released so far.
+
+    Args:
+        rounds: number of releases.
+        history: digest of all of them and of their owners, 32 bytes.
+    """
+
+    rounds: int
+    history: bytes
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,8 @@ class Upload:
     """An owner's share for the last party: encoded contribution minus all masks.
 
     Args:
+        history: digest of the releases that the contribution was computed after, 32 bytes; the parties compare it with
+            what they released.
         nonce: `mpcdp.secret_sharing.additive.mask_nonce` of the vector, 32 bytes, relayed to the other parties.
         values: shape (d,).
     """
@@ -105,6 +119,7 @@ class Upload:
     ref: SessionRef
     owner: str
     round_index: int
+    history: bytes
     nonce: bytes
     values: RingVector = field(repr=False)
 
@@ -129,21 +144,38 @@ class SessionStarted:
 
 
 @dataclass(frozen=True)
-class RoundStarted:
-    """The model for which contributions to ``round_index`` are wanted, shape (d,)."""
+class Released:
+    """What an earlier round released: an owner that attends after it was revealed is told all of them, in order."""
 
     ref: SessionRef
     round_index: int
-    model: NDArray[np.float64]
+    release: Release
+
+
+@dataclass(frozen=True)
+class RoundStarted:
+    """Contributions to a round are wanted.
+
+    Args:
+        round_index: the round.
+        previous: what the round before released; None in the first round, and when `Released` told it already.
+    """
+
+    ref: SessionRef
+    round_index: int
+    previous: Release | None
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The trained model, shape (d,), and the owners of each round."""
+    """All rounds were released.
+
+    Args:
+        last: what the last round released; None when `Released` told it already.
+    """
 
     ref: SessionRef
-    model: NDArray[np.float64]
-    owners: tuple[tuple[str, ...], ...]
+    last: Release | None
 
 
 @dataclass(frozen=True)
@@ -157,7 +189,7 @@ class Aborted:
     reason: str
 
 
-SessionEvent = SessionStarted | RoundStarted | Finished | Aborted
+SessionEvent = SessionStarted | Released | RoundStarted | Finished | Aborted
 
 
 # -- compute party -> dealer ---------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from mpcdp.errors import IdentityError, ProtocolError
 from mpcdp.pb import types_pb2
+from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.transport.channel import Limits
 from mpcdp.transport.messages import SessionRef
 
@@ -143,6 +144,13 @@ class Reader:
         if len(set(names)) != len(names):
             raise self.refuse(field, "has a name twice")
         return names
+
+    def owner_set(self, value: bytes, field: str) -> OwnerSet:
+        """Check a set of owners; whether the task has as many is for the reader of the message to know."""
+        try:
+            return OwnerSet.from_bytes(value)
+        except ValueError:
+            raise self.refuse(field, "is not the bitmap of a set of owners") from None
 
     def own_name(self, value: str, field: str) -> str:
         """Check that the sender speaks in its own name.

@@ -195,6 +195,9 @@ def _compute_party_answers(service: ComputePartyService, gate: MeshGate) -> dict
         service.upload(call.caller, codec.read_upload(call.reader))
         yield codec.write_done()
 
+    def outcome(call: _Call) -> Iterator[bytes]:
+        yield codec.write_outcome(service.outcome(call.caller, codec.read_outcome_request(call.reader)))
+
     def aggregate(call: _Call) -> Iterator[bytes]:
         return codec.write_release(service.aggregate(call.caller, codec.read_aggregate(call.reader)))
 
@@ -206,6 +209,7 @@ def _compute_party_answers(service: ComputePartyService, gate: MeshGate) -> dict
         "ComputeParty/OpenSession": open_session,
         "ComputeParty/Enrol": enrol,
         "ComputeParty/Upload": upload,
+        "ComputeParty/Outcome": outcome,
         "ComputeParty/Aggregate": aggregate,
         "ComputeParty/CloseSession": close_session,
         MESH: lambda call: gate.accept(call.caller, call.reader),

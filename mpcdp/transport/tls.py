@@ -51,11 +51,12 @@ def load_credentials(files: TlsFiles, *, name: str) -> Credentials:
         name: DNS name that the task lists for this process.
 
     Raises:
-        ConfigError: a file cannot be read, the key is not the certificate's, or the certificate is expired, for
-            another name, or not from this authority.
+        ConfigError: a file cannot be read, other users can read the key, the key is not the certificate's, or the
+            certificate is expired, for another name, or not from this authority.
     """
     authority, certificate = _read(files.authority, "authority"), _read(files.certificate, "certificate")
     key = _read(files.key, "key")
+    _check_private(files.key)
     authorities = _certificates(authority, files.authority, "authority")
     chain = _certificates(certificate, files.certificate, "certificate")
     _check_dates(authorities[0], files.authority, "authority")
@@ -73,6 +74,13 @@ def load_credentials(files: TlsFiles, *, name: str) -> Credentials:
             "use the certificate of the authority that all processes of this task share"
         )
     return Credentials(authority=authority, certificate=certificate, key=key)
+
+
+def _check_private(path: Path) -> None:
+    """Refuse a key that everybody can read or its group can change; a group may read it, as with mounted secrets."""
+    mode = path.stat().st_mode
+    if mode & 0o027:
+        raise ConfigError(f"tls.key {path}: other users can use it (mode {mode & 0o777:o}); run chmod 600 on it")
 
 
 def write_private(path: Path, content: bytes) -> None:

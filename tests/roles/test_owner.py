@@ -9,16 +9,21 @@ import numpy as np
 import pytest
 from session_world import make_dataset, make_task
 
-from mpcdp.errors import PeerUnavailable, ProtocolError, SessionAborted
+from mpcdp.errors import LateUpload, PeerUnavailable, ProtocolError, SessionAborted
 from mpcdp.plan import make_plan
 from mpcdp.privacy.ledger import Ledger
 from mpcdp.roles.owner import Owner
+from mpcdp.roles.training import History
+from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.task import Task
 from mpcdp.transport.messages import (
     Aborted,
     Attendance,
     Enrolment,
     Finished,
+    Outcome,
+    Release,
+    Released,
     RoundStarted,
     SessionEvent,
     SessionRef,
@@ -27,14 +32,17 @@ from mpcdp.transport.messages import (
 )
 
 RECORDS = {"owner-1": 20, "owner-2": 35}
+RELEASE = Release(values=np.arange(4), owners=OwnerSet.of([0, 1]))
 
 
 class _Script:
     """A network whose coordinator sends given events and whose parties take everything."""
 
-    def __init__(self, events: list[SessionEvent], ledger: Ledger) -> None:
+    def __init__(self, events: list[SessionEvent], ledger: Ledger, outcome: Outcome, *, late: bool = False) -> None:
         self._events = events
         self._ledger = ledger
+        self._outcome = outcome
+        self.late = late
         self.enrolments: list[Enrolment] = []
         self.uploads: list[Upload] = []
         self.charges_at_first_enrolment = -1
@@ -54,7 +62,12 @@ class _Script:
         self.enrolments.append(enrolment)
 
     def upload(self, caller: str, upload: Upload) -> None:
+        if self.late:
+            raise LateUpload("the share is for round 0, which is over")
         self.uploads.append(upload)
+
+    def outcome(self, caller: str, ref: SessionRef) -> Outcome:
+        return self._outcome
 
 
 @pytest.fixture(name="task", scope="module")
@@ -67,14 +80,21 @@ def _ref(task: Task, byte: bytes = b"s") -> SessionRef:
 
 
 def _good(task: Task) -> list[SessionEvent]:
-    ref, zeros = _ref(task), np.zeros(4)
-    finished = Finished(ref=ref, model=zeros, owners=(("owner-1", "owner-2"),))
-    return [SessionStarted(ref), RoundStarted(ref=ref, round_index=0, model=zeros), finished]
+    ref = _ref(task)
+    return [SessionStarted(ref), RoundStarted(ref, 0, None), Finished(ref, RELEASE)]
 
 
-def _run(folder: Path, task: Task, events: list[SessionEvent]) -> _Script:
+def _outcome(task: Task, release: Release) -> Outcome:
+    history = History(_ref(task), make_plan(task).digest)
+    history.append(release)
+    return history.outcome
+
+
+def _run(
+    folder: Path, task: Task, events: list[SessionEvent], *, opened: Release = RELEASE, late: bool = False
+) -> _Script:
     with Ledger(folder / "ledger.db") as ledger:
-        script = _Script(events, ledger)
+        script = _Script(events, ledger, _outcome(task, opened), late=late)
         network: Any = script
         dataset = make_dataset(task, "owner-1", seed=1)
         Owner("owner-1", task, make_plan(task), dataset, network, ledger, folder).run()
@@ -105,18 +125,33 @@ def _scripts(task: Task) -> dict[str, tuple[list[SessionEvent], str]]:
     assert isinstance(finished, Finished)
     other = _ref(task, b"o")
     return {
-        "the same round twice": ([started, asked, asked], "round 0"),
         "a round too many": ([started, asked, replace(asked, round_index=1)], "round 1"),
         "a round of another session": ([started, replace(asked, ref=other)], "does not take part"),
         "a second session": ([started, SessionStarted(other)], "another session"),
         "a round before the session": ([asked], "does not take part"),
-        "another first model": ([started, replace(asked, model=np.ones(4))], "another model"),
-        "a model of another shape": ([started, replace(asked, model=np.zeros(5))], "5 coordinates"),
-        "an end before the release": ([started, finished], "before all of its rounds"),
-        "no release": ([started, asked, replace(finished, owners=())], "before all of its rounds"),
-        "a release of strangers": ([started, asked, replace(finished, owners=(("x",),))], "before all of its rounds"),
-        "a final model of another shape": ([started, asked, replace(finished, model=np.zeros(3))], "does not fit"),
-        "a final model of another session": ([started, asked, replace(finished, ref=other)], "does not take part"),
+        "no release": ([started, asked, replace(finished, last=None)], "before all of its rounds"),
+        "a release of strangers": (
+            [started, asked, replace(finished, last=replace(RELEASE, owners=OwnerSet.of([0, 2])))],
+            "does not allow",
+        ),
+        "a release of too few": (
+            [started, asked, replace(finished, last=replace(RELEASE, owners=OwnerSet.of([0])))],
+            "does not allow",
+        ),
+        "a release of another shape": (
+            [started, asked, replace(finished, last=replace(RELEASE, values=np.arange(3)))],
+            "3 coordinates",
+        ),
+        "a release of a later round": ([started, Released(_ref(task), 1, RELEASE)], "round 1"),
+        "an end of another session": ([started, asked, replace(finished, ref=other)], "does not take part"),
+        "a release nobody opened": (
+            [started, asked, replace(finished, last=replace(RELEASE, values=np.arange(4) + 1))],
+            "party-1 released something else",
+        ),
+        "other owners than were summed": (
+            [started, Released(_ref(task), 0, replace(RELEASE, owners=OwnerSet.of([0, 1]))), asked],
+            "round 0",
+        ),
         "a task it does not hold": ([SessionStarted(SessionRef(task_digest=bytes(32), session=bytes(32)))], "task"),
     }
 
@@ -130,16 +165,58 @@ def test_it_refuses(tmp_path: Path, task: Task, case: str) -> None:
 
 
 def test_it_never_uploads_twice_for_a_round(tmp_path: Path, task: Task) -> None:
-    started, asked, _ = _good(task)
-    with Ledger(tmp_path / "ledger.db") as ledger:
-        script = _Script([started, asked, asked], ledger)
-        network: Any = script
-        owner = Owner(
-            "owner-1", task, make_plan(task), make_dataset(task, "owner-1", seed=1), network, ledger, tmp_path
-        )
-        with pytest.raises(ProtocolError):
-            owner.run()
+    started, asked, finished = _good(task)
+    script = _run(tmp_path, task, [started, asked, started, asked, finished])
     assert len(script.uploads) == 1
+
+
+def test_it_is_left_out_of_a_round_that_it_misses_and_goes_on(tmp_path: Path, task: Task) -> None:
+    others = replace(RELEASE, owners=OwnerSet.of([0, 1]))
+    script = _run(tmp_path, task, _good(task), opened=others, late=True)
+    assert script.uploads == []
+    assert (tmp_path / "model.json").exists()
+
+
+def test_an_upload_names_the_releases_it_was_computed_after(tmp_path: Path, task: Task) -> None:
+    script = _run(tmp_path, task, _good(task))
+    assert [upload.history for upload in script.uploads] == [History(_ref(task), make_plan(task).digest).digest]
+
+
+class _Unsteady(_Script):
+    """A coordinator whose connection breaks once, after a number of events, and that tells everything again."""
+
+    breaks_after = 2
+
+    def attend(self, caller: str, attendance: Attendance) -> Iterator[SessionEvent]:
+        for number, event in enumerate(self._events):
+            if number == self.breaks_after:
+                self.breaks_after = -1
+                raise PeerUnavailable("coordinator", "the connection broke")
+            yield event
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_it_returns_after_a_broken_connection(tmp_path: Path, task: Task, after: int) -> None:
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        script = _Unsteady(_good(task), ledger, _outcome(task, RELEASE))
+        script.breaks_after = after
+        network: Any = script
+        dataset = make_dataset(task, "owner-1", seed=1)
+        Owner("owner-1", task, make_plan(task), dataset, network, ledger, tmp_path).run()
+        assert ledger.total() == make_plan(task).cost
+    assert len(script.uploads) == 1
+    assert len({enrolment.key for enrolment in script.enrolments}) == 3  # two keys, and none for the last party
+
+
+def test_before_the_session_a_broken_connection_is_the_end(tmp_path: Path, task: Task) -> None:
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        script = _Unsteady(_good(task), ledger, _outcome(task, RELEASE))
+        script.breaks_after = 0
+        network: Any = script
+        dataset = make_dataset(task, "owner-1", seed=1)
+        with pytest.raises(PeerUnavailable, match="coordinator"):
+            Owner("owner-1", task, make_plan(task), dataset, network, ledger, tmp_path).run()
+        assert ledger.entries() == ()
 
 
 def test_it_reports_an_end_without_a_model(tmp_path: Path, task: Task) -> None:

@@ -1,6 +1,7 @@
 """The protocol between the roles, message by message."""
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +18,13 @@ from mpcdp.plan import Plan
 from mpcdp.privacy.ledger import Ledger
 from mpcdp.roles import compute_party
 from mpcdp.roles.compute_party import ComputeParty
+from mpcdp.roles.coordinator import Coordinator
+from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.secret_sharing.shares import NoiseShare
 from mpcdp.simulation import simulate
 from mpcdp.task import Task
 from mpcdp.transport.in_process import Parcel
-from mpcdp.transport.messages import Aggregate, Enrolment, SessionRef, Upload
+from mpcdp.transport.messages import Aggregate, Enrolment, Release, SessionRef, Upload
 
 RECORDS = {"owner-1": 20, "owner-2": 35}
 
@@ -101,6 +104,44 @@ def test_an_owner_that_leaves_before_uploading_is_left_out(tmp_path: Path) -> No
     present = {name: world.datasets[name] for name in RECORDS}
     deviation = np.asarray(world.models["coordinator"].coefficients) - simulate(task, present, noise=False)
     assert np.abs(deviation).max() < 8 * world.plan.noise_deviation / 55
+
+
+def test_an_owner_that_a_party_does_not_know_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It uploads, but one party never got its key: the others go on without it instead of losing what they paid."""
+    task = make_task({**RECORDS, "owner-3": 10}, minimum=2, seconds=3.0)
+    enrol = ComputeParty.enrol
+
+    def forget(party: ComputeParty, caller: str, enrolment: Enrolment) -> None:
+        if (party._name, caller) != ("party-1", "owner-3"):
+            enrol(party, caller, enrolment)
+
+    monkeypatch.setattr(ComputeParty, "enrol", forget)
+    world = _world(tmp_path, task)
+    world.run()
+    assert not world.errors
+    assert {model.owners for model in world.models.values()} == {("owner-1", "owner-2")}
+    assert set(world.models) == {"coordinator", "owner-1", "owner-2", "owner-3"}
+    present = {name: world.datasets[name] for name in RECORDS}
+    deviation = np.asarray(world.models["coordinator"].coefficients) - simulate(task, present, noise=False)
+    assert np.abs(deviation).max() < 8 * world.plan.noise_deviation / 55
+
+
+def test_owners_notice_a_coordinator_that_hands_out_another_release(
+    tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_round = Coordinator._run_round
+
+    def lie(*arguments: Any, **options: Any) -> Release:
+        release = run_round(*arguments, **options)
+        return replace(release, values=release.values + 1)
+
+    monkeypatch.setattr(Coordinator, "_run_round", lie)
+    world = _world(tmp_path, task)
+    world.run()
+    for name in RECORDS:
+        assert isinstance(world.errors[name], ProtocolError)
+        assert "party-1 released something else than coordinator told" in str(world.errors[name])
+        assert not (tmp_path / name / "model.json").exists()
 
 
 def test_too_few_owners_end_the_session_and_cost_nothing(tmp_path: Path) -> None:
@@ -191,12 +232,12 @@ def test_bad_requests_are_refused_and_change_nothing(
 
     def attack(parcel: Parcel) -> bytes:
         nonlocal tried
-        if tried or parcel.sender != "party-3" or b'"owners"' not in parcel.message:
+        if tried or parcel.sender != "party-3" or b"mpcdp/round/2" not in parcel.message:
             return parcel.message
         tried = True
         last, first = parties["party-3"], parties["party-1"]
-        ref = last._enrolments["owner-1"].ref
-        mine = last._uploads["owner-1"]
+        ref = last._enrolments[0].ref
+        mine = last._uploads[0]
         other_task = SessionRef(task_digest=bytes(32), session=ref.session)
         other_session = SessionRef(task_digest=ref.task_digest, session=bytes(32))
         last.upload("owner-1", mine)  # the same bytes again: a retry
@@ -210,8 +251,9 @@ def test_bad_requests_are_refused_and_change_nothing(
         expect("another key", first.enrol, "owner-1", Enrolment(ref=ref, owner="owner-1", key=bytes(32)))
         expect("32 bytes", first.enrol, "owner-1", Enrolment(ref=ref, owner="owner-1", key=b""))
         expect("0 bytes", last.enrol, "owner-1", Enrolment(ref=ref, owner="owner-1", key=bytes(32)))
-        expect("enrolled", last.upload, "stranger", replace(mine, owner="stranger"))
-        again = Aggregate(ref=ref, round_index=0, model_digest=bytes(32), owners=())
+        expect("no owner", last.upload, "stranger", replace(mine, owner="stranger"))
+        expect("other releases", last.upload, "owner-1", replace(mine, history=bytes(32)))
+        again = Aggregate(ref=ref, round_index=0, owners=OwnerSet())
         expect("already running", last.aggregate, "coordinator", again)
         expect("not next", last.aggregate, "coordinator", replace(again, round_index=1))
         expect("session", last.aggregate, "coordinator", replace(again, ref=other_session))
@@ -222,7 +264,7 @@ def test_bad_requests_are_refused_and_change_nothing(
 
     world.fault = attack
     world.run()
-    assert len(refused) == 16
+    assert len(refused) == 17
     assert not world.errors
     deviation = np.asarray(world.models["coordinator"].coefficients) - simulate(task, world.datasets, noise=False)
     assert np.abs(deviation).max() < 8 * world.plan.noise_deviation / 55
@@ -268,7 +310,7 @@ def test_parties_with_different_plans_refuse_each_other(
 
 @pytest.mark.parametrize(
     "change",
-    [{"session": bytes(32)}, {"round_index": 1}, {"model_digest": bytes(32)}, {"plan_digest": bytes(32)}],
+    [{"session": bytes(32)}, {"round_index": 1}, {"history": bytes(32)}, {"plan_digest": bytes(32)}],
     ids=lambda change: next(iter(change)),
 )
 def test_a_collector_that_proposes_something_else_is_refused(
@@ -286,13 +328,18 @@ def test_a_collector_that_proposes_something_else_is_refused(
 def test_a_collector_that_invents_owners_is_refused_by_every_party(
     tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for owners in ((("owner-9", bytes(32)),) * 2, (("owner-1", bytes(32)),) * 2, (("owner-1", bytes(32)),)):
+    positions: tuple[int, ...]
+    for positions in ((1, 9), (0,), ()):
         collect = ComputeParty._collect
 
         def lie(
-            party: ComputeParty, request: object, owners: object = owners, collect: object = collect
+            party: ComputeParty,
+            request: Aggregate,
+            positions: tuple[int, ...] = positions,
+            collect: Callable[[ComputeParty, Aggregate], RoundAgreement] = collect,
         ) -> RoundAgreement:
-            return replace(collect(party, request), owners=owners)  # type: ignore[operator, no-any-return]
+            owners, nonces = OwnerSet.of(positions), (bytes(32),) * len(positions)
+            return replace(collect(party, request), owners=owners, nonces=nonces)
 
         with monkeypatch.context() as patch:
             patch.setattr(ComputeParty, "_collect", lie)

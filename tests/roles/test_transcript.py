@@ -17,11 +17,13 @@ from scipy.stats import kstest
 from session_world import SessionWorld, make_dataset, make_task
 
 from mpcdp.data.dataset import Dataset, clip_rows
+from mpcdp.mpc.aggregation import RoundAgreement
 from mpcdp.mpc.plaintext_backend import PlaintextBackend
 from mpcdp.privacy.ledger import Ledger
 from mpcdp.roles import owner as owner_role
 from mpcdp.roles.compute_party import ComputeParty
 from mpcdp.roles.owner import Owner
+from mpcdp.roles.training import History
 from mpcdp.secret_sharing import additive
 from mpcdp.secret_sharing.additive import mask
 from mpcdp.secret_sharing.randomness import derive_key, random_key
@@ -65,7 +67,7 @@ def _run(
     folder: Path, task: Task, tables: dict[str, Dataset], coalition: tuple[int, ...], patch: pytest.MonkeyPatch
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Run one session, and return the coalition's words before the opening: stripped shares, and all nonces."""
-    seen: dict[int, tuple[dict[str, Enrolment], dict[str, Upload]]] = {}
+    seen: dict[int, tuple[dict[int, Enrolment], dict[int, Upload]]] = {}
     bind = owner_role.Owner._start
     opening = PlaintextBackend.reveal
 
@@ -92,15 +94,15 @@ def _run(
 
 
 def _strip(
-    seen: dict[int, tuple[dict[str, Enrolment], dict[str, Upload]]], coalition: tuple[int, ...], dimension: int
+    seen: dict[int, tuple[dict[int, Enrolment], dict[int, Upload]]], coalition: tuple[int, ...], dimension: int
 ) -> NDArray[np.uint64]:
     """Take the coalition's own masks off the uploads it received."""
     rest = []
-    for name, upload in (seen[PARTIES - 1][1] if PARTIES - 1 in coalition else {}).items():
+    for position, upload in (seen[PARTIES - 1][1] if PARTIES - 1 in coalition else {}).items():
         words = upload.values.copy()
         for rank in coalition:
             if rank < PARTIES - 1:
-                words += mask(seen[rank][0][name].key, nonce=upload.nonce, dimension=dimension)
+                words += mask(seen[rank][0][position].key, nonce=upload.nonce, dimension=dimension)
         rest.append(words.view(np.uint64))
     return np.concatenate(rest) if rest else np.zeros(0, dtype=np.uint64)
 
@@ -110,10 +112,9 @@ def _nonces(world: SessionWorld, coalition: tuple[int, ...]) -> NDArray[np.uint6
     names = {f"party-{rank + 1}" for rank in coalition}
     nonces = set()
     for parcel in world.parcels:
-        if parcel.receiver in names and b'"owners"' in parcel.message:
-            text = parcel.message[parcel.message.index(b'"owners"') :].decode(errors="ignore")
-            nonces |= {piece for piece in text.split('"') if len(piece) == 64}
-    return np.frombuffer(b"".join(bytes.fromhex(nonce) for nonce in sorted(nonces)), dtype="<u8")
+        if parcel.receiver in names and (start := parcel.message.find(b"mpcdp/round/")) >= 0:
+            nonces |= set(RoundAgreement.from_bytes(parcel.message[start:], proposer=parcel.sender).nonces)
+    return np.frombuffer(b"".join(sorted(nonces)), dtype="<u8")
 
 
 def _p_values(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> list[float]:
@@ -177,7 +178,9 @@ def _difference_of_two_vectors(folder: Path, task: Task) -> NDArray[np.uint64]:
         original = Owner("owner-1", task, plan, tables[0], network, ledger, folder)  # type: ignore[arg-type]
         clone = copy.copy(original)
         uploads = [
-            owner._share(ref, 0, method.contribution(table, method.initial_state(), key=bytes(32)))
+            owner._share(
+                ref, History(ref, plan.digest), method.contribution(table, method.initial_state(), key=bytes(32))
+            )
             for owner, table in zip((original, clone), tables, strict=True)
         ]
     return (uploads[0].values - uploads[1].values).view(np.uint64)

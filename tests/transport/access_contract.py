@@ -7,6 +7,7 @@ import pytest
 from network_worlds import LIMITS, MEMBERS, REF, NetworkWorld, StubService, member, raises
 
 from mpcdp.errors import ConfigError, IdentityError, MpcdpError, ProtocolError
+from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.transport.access import CALLERS, MESH, REACH
 from mpcdp.transport.channel import Member, Network, Role
 from mpcdp.transport.messages import Aggregate, Attendance, DealRequest, Enrolment, Upload
@@ -29,15 +30,14 @@ def _calls(network: Network, claim: str) -> Mapping[tuple[str, str], Callable[[]
     coordinator, dealer = network.coordinator("coordinator"), network.dealer("dealer")
     party = network.compute_party("compute-0")
     deal = DealRequest(ref=REF, party=claim, nonce=bytes(32), batch="noise", schedule_digest=bytes(32))
-    upload = Upload(ref=REF, owner=claim, round_index=0, nonce=bytes(32), values=_VALUES)
+    upload = Upload(ref=REF, owner=claim, round_index=0, history=bytes(32), nonce=bytes(32), values=_VALUES)
     return {
         ("coordinator", "Coordinator/Attend"): lambda: list(coordinator.attend("", Attendance(bytes(32), claim, 7))),
         ("compute-0", "ComputeParty/OpenSession"): lambda: party.open_session("", REF),
         ("compute-0", "ComputeParty/Enrol"): lambda: party.enrol("", Enrolment(REF, claim, bytes(32))),
         ("compute-0", "ComputeParty/Upload"): lambda: party.upload("", upload),
-        ("compute-0", "ComputeParty/Aggregate"): lambda: party.aggregate(
-            "", Aggregate(REF, 0, bytes(32), ("owner-0",))
-        ),
+        ("compute-0", "ComputeParty/Aggregate"): lambda: party.aggregate("", Aggregate(REF, 0, OwnerSet.of([0]))),
+        ("compute-0", "ComputeParty/Outcome"): lambda: party.outcome("", REF),
         ("compute-0", "ComputeParty/CloseSession"): lambda: party.close_session("", REF, None),
         ("dealer", "Dealer/OpenSession"): lambda: dealer.open_session("", REF),
         ("dealer", "Dealer/Deal"): lambda: list(dealer.deal("", deal)[1]),

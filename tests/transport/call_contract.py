@@ -18,6 +18,7 @@ from mpcdp.errors import (
     PeerUnavailable,
     ProtocolError,
 )
+from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.transport import codec
 from mpcdp.transport.messages import (
     Aborted,
@@ -49,7 +50,7 @@ _TRAVELLING = [
 
 def _upload(dimension: int) -> Upload:
     values = np.random.default_rng(5).integers(-(2**63), 2**63, dimension, dtype=np.int64)
-    return Upload(ref=REF, owner="owner-0", round_index=3, nonce=bytes(range(32)), values=values)
+    return Upload(ref=REF, owner="owner-0", round_index=3, history=bytes(32), nonce=bytes(range(32)), values=values)
 
 
 class CallContract:
@@ -62,7 +63,7 @@ class CallContract:
         world.serve("compute-0", service)
         owner, coordinator = world.network(member("owner-0")), world.network(member("coordinator"))
         owner.compute_party("compute-0").enrol("", _ENROLMENT)
-        request = Aggregate(REF, 2, bytes(range(32)), ("owner-0", "owner-1"))
+        request = Aggregate(REF, 2, OwnerSet.of([0, 1]))
         release = coordinator.compute_party("compute-0").aggregate("", request)
         coordinator.compute_party("compute-0").close_session("", REF, "owner-1 left: start it again")
         assert service.calls == [
@@ -71,11 +72,11 @@ class CallContract:
             ("close_session", "coordinator", (REF, "owner-1 left: start it again")),
         ]
         assert release.values.tolist() == [0, 1, 2]
-        assert release.owners == ("owner-0",)
+        assert release.owners == OwnerSet.of([0])
 
     def test_large_vectors_arrive_whole(self, world: NetworkWorld) -> None:
         upload = _upload(_LARGE)
-        release = Release(values=upload.values[::-1].copy(), owners=("owner-0", "owner-1"))
+        release = Release(values=upload.values[::-1].copy(), owners=OwnerSet.of([0, 1]))
         service = StubService(aggregate=lambda caller, request: release)
         world.serve("compute-0", service)
         owner = world.network(member("owner-0"))
@@ -86,9 +87,7 @@ class CallContract:
         assert (received.ref, received.owner, received.round_index) == (REF, "owner-0", 3)
         assert received.nonce == upload.nonce
         answer = (
-            world.network(member("coordinator"))
-            .compute_party("compute-0")
-            .aggregate("", Aggregate(REF, 0, bytes(32), ()))
+            world.network(member("coordinator")).compute_party("compute-0").aggregate("", Aggregate(REF, 0, OwnerSet()))
         )
         assert np.array_equal(answer.values, release.values)
         assert answer.owners == release.owners
@@ -155,13 +154,13 @@ class CallContract:
         world.network(member("owner-1")).compute_party("compute-0").enrol("", Enrolment(REF, "owner-1", bytes(32)))
         assert [method for method, _, _ in service.calls] == ["enrol"]
 
-    def test_events_arrive_one_by_one_with_their_models(self, world: NetworkWorld) -> None:
-        model = np.random.default_rng(6).normal(size=_LARGE)
+    def test_events_arrive_one_by_one_with_their_releases(self, world: NetworkWorld) -> None:
+        values = np.random.default_rng(6).integers(-(2**63), 2**63, size=_LARGE)
         seen = threading.Semaphore(0)
         events: list[SessionEvent] = [
             SessionStarted(REF),
-            RoundStarted(REF, 0, model),
-            Finished(REF, -model, (("owner-0", "owner-1"), ("owner-1",))),
+            RoundStarted(REF, 1, Release(values, OwnerSet.of([0, 1]))),
+            Finished(REF, Release(~values, OwnerSet.of([1]))),
         ]
 
         def attend(caller: str, attendance: Attendance) -> Iterator[SessionEvent]:
@@ -179,10 +178,12 @@ class CallContract:
             seen.release()
         assert received[0] == events[0]
         assert isinstance(received[1], RoundStarted)
-        assert np.array_equal(received[1].model, model)
+        assert received[1].previous is not None
+        assert np.array_equal(received[1].previous.values, values)
         assert isinstance(received[2], Finished)
-        assert np.array_equal(received[2].model, -model)
-        assert received[2].owners == (("owner-0", "owner-1"), ("owner-1",))
+        assert received[2].last is not None
+        assert np.array_equal(received[2].last.values, ~values)
+        assert received[2].last.owners == OwnerSet.of([1])
 
     def test_attending_begins_before_the_first_event_is_asked_for(self, world: NetworkWorld) -> None:
         service = StubService()
@@ -319,7 +320,7 @@ class CallContract:
             over.wait(10)
             raise ProtocolError("nobody reads this")
 
-        names = ("attend", "open_session", "enrol", "upload", "aggregate", "deal", "close_session")
+        names = ("attend", "open_session", "enrol", "upload", "outcome", "aggregate", "deal", "close_session")
         service = StubService(**dict.fromkeys(names, hang))
         for name in ("coordinator", "dealer", "compute-0"):
             world.serve(name, service)
@@ -331,8 +332,9 @@ class CallContract:
             "Attend": lambda: list(owner.coordinator("coordinator").attend("", Attendance(bytes(32), "owner-0", 1))),
             "Enrol": lambda: owner.compute_party("compute-0").enrol("", _ENROLMENT),
             "Upload": lambda: owner.compute_party("compute-0").upload("", _upload(3)),
+            "Outcome": lambda: owner.compute_party("compute-0").outcome("", REF),
             "OpenSession": lambda: party.open_session("", REF),
-            "Aggregate": lambda: party.aggregate("", Aggregate(REF, 0, bytes(32), ())),
+            "Aggregate": lambda: party.aggregate("", Aggregate(REF, 0, OwnerSet())),
             "CloseSession": lambda: party.close_session("", REF, None),
             "Deal": lambda: dealer.deal("", _DEAL),
             "Dealer/CloseSession": lambda: coordinator.dealer("dealer").close_session("", REF, None),

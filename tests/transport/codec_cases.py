@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from network_worlds import LIMITS, REF
 
+from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.transport import codec, frames
 from mpcdp.transport.messages import (
     Aborted,
@@ -15,7 +16,9 @@ from mpcdp.transport.messages import (
     DealRequest,
     Enrolment,
     Finished,
+    Outcome,
     Release,
+    Released,
     RoundStarted,
     SessionStarted,
     Upload,
@@ -26,7 +29,8 @@ __all__ = ["CASES", "Case", "equal", "reader_of"]
 
 _DIGEST = bytes(range(100, 132))
 _VALUES = np.array([0, 1, -1, 2**63 - 1, -(2**63)], dtype=np.int64)
-_MODEL = np.array([0.0, -0.0, 1.5, -2.5e-308, 1.7e308])
+_HISTORY = bytes(range(60, 92))
+_OWNERS = OwnerSet.of([0, 1, 11])
 
 
 def equal(one: object, other: object) -> bool:
@@ -94,14 +98,18 @@ CASES: dict[str, Case] = {
     "enrolment_last_party": Case(
         "owner-0", Enrolment(REF, "owner-0", b""), _one(codec.write_enrolment), codec.read_enrolment
     ),
-    "upload": Case("owner-0", Upload(REF, "owner-0", 3, _DIGEST, _VALUES), codec.write_upload, codec.read_upload),
+    "upload": Case(
+        "owner-0", Upload(REF, "owner-0", 3, _HISTORY, _DIGEST, _VALUES), codec.write_upload, codec.read_upload
+    ),
     "aggregate": Case(
         "coordinator",
-        Aggregate(REF, 3, _DIGEST, ("owner-0", "owner-1")),
+        Aggregate(REF, 3, _OWNERS),
         _one(codec.write_aggregate),
         codec.read_aggregate,
     ),
-    "release": Case("compute-0", Release(_VALUES, ("owner-0", "owner-1")), codec.write_release, codec.read_release),
+    "release": Case("compute-0", Release(_VALUES, _OWNERS), codec.write_release, codec.read_release),
+    "outcome_request": Case("owner-0", REF, _one(codec.write_outcome_request), codec.read_outcome_request),
+    "outcome": Case("compute-0", Outcome(3, _DIGEST), _one(codec.write_outcome), codec.read_outcome),
     "deal_request": Case(
         "compute-0",
         DealRequest(REF, "compute-0", _DIGEST, "noise", bytes(reversed(_DIGEST))),
@@ -118,8 +126,10 @@ CASES: dict[str, Case] = {
         "coordinator",
         [
             SessionStarted(REF),
-            RoundStarted(REF, 0, _MODEL),
-            Finished(REF, _MODEL[::-1].copy(), (("owner-0", "owner-1"), ())),
+            Released(REF, 0, Release(_VALUES[:2].copy(), OwnerSet())),
+            RoundStarted(REF, 1, None),
+            RoundStarted(REF, 2, Release(_VALUES, _OWNERS)),
+            Finished(REF, Release(_VALUES[::-1].copy(), _OWNERS)),
         ],
         codec.write_events,
         lambda reader: list(codec.read_events(reader)),

@@ -15,6 +15,7 @@ import pytest
 
 from mpcdp.config import TlsFiles
 from mpcdp.errors import MpcdpError
+from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.transport.channel import Limits, Member, Network, Services
 from mpcdp.transport.grpc import GrpcNetwork
 from mpcdp.transport.in_process import Fault, InProcessNetwork, InProcessWorld
@@ -24,6 +25,7 @@ from mpcdp.transport.messages import (
     Attendance,
     DealRequest,
     Enrolment,
+    Outcome,
     Release,
     SessionEvent,
     SessionRef,
@@ -121,9 +123,13 @@ class StubService:
 
     def aggregate(self, caller: str, request: Aggregate) -> Release:
         release: Release = self._answer(
-            "aggregate", caller, request, Release(values=np.arange(3, dtype=np.int64), owners=("owner-0",))
+            "aggregate", caller, request, Release(values=np.arange(3, dtype=np.int64), owners=OwnerSet.of([0]))
         )
         return release
+
+    def outcome(self, caller: str, ref: SessionRef) -> Outcome:
+        outcome: Outcome = self._answer("outcome", caller, ref, Outcome(rounds=1, history=bytes(32)))
+        return outcome
 
     def deal(self, caller: str, request: DealRequest) -> tuple[bytes, Iterator[bytes]]:
         seed, corrections = self._answer("deal", caller, request, (bytes(32), iter([b"12345678"])))

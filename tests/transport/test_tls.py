@@ -60,6 +60,16 @@ class TestLoading:
         with raises(ConfigError, "tls.key", "is not the key of tls.certificate"):
             load_credentials(mixed, name=_NAME)
 
+    @pytest.mark.parametrize(("mode", "private"), [(0o600, True), (0o440, True), (0o604, False), (0o660, False)])
+    def test_a_key_that_others_can_use_is_refused(self, tmp_path: Path, mode: int, private: bool) -> None:
+        files = write_credentials(tmp_path / "good", _NAME)
+        files.key.chmod(mode)
+        if private:
+            load_credentials(files, name=_NAME)
+        else:
+            with raises(ConfigError, "tls.key", str(files.key), f"{mode:o}", "chmod 600"):
+                load_credentials(files, name=_NAME)
+
     def test_an_expired_certificate_is_refused(self, tmp_path: Path) -> None:
         expired = Authority("tests", valid_for=_PAST)
         files = write_credentials(tmp_path / "old", _NAME, authority=expired)
