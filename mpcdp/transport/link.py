@@ -115,7 +115,7 @@ class Link:
         """Whether the payload that is waited for will never come."""
         return self.ready and not self._payloads
 
-    def take(self, operation: str, sequence: int) -> bytes:
+    def take(self, operation: str, sequence: int) -> bytes | memoryview:
         """Return the payload of one exchange; call only when `ready`.
 
         Raises:

@@ -110,7 +110,7 @@ class LinkMesh:
         self._sequence += 1
         return [payload if rank == self._rank else received[rank] for rank in range(self.size)]
 
-    def _receive(self, operation: str) -> dict[int, bytes]:
+    def _receive(self, operation: str) -> dict[int, bytes | memoryview]:
         links = self._links.values()
         self._wait(lambda: all(link.ready for link in links) or any(link.broken for link in links))
         late = [link.peer for link in links if not link.ready]

@@ -59,11 +59,18 @@ class Reader:
 
     def optional(self, kind: type[_M]) -> _M | None:
         """Read the next message, None at the end of the call."""
+        data = self.optional_bytes(kind.__name__)
+        return None if data is None else self.parse(kind, data)
+
+    def optional_bytes(self, kind: str) -> bytes | None:
+        """Read the next message without parsing it, None at the end of the call."""
         data = next(self._messages, None)
-        if data is None:
-            return None
-        if len(data) > MESSAGE_BYTES:
-            raise self.refuse(kind.__name__, f"has {len(data)} bytes, more than the {MESSAGE_BYTES} accepted")
+        if data is not None and len(data) > MESSAGE_BYTES:
+            raise self.refuse(kind, f"has {len(data)} bytes, more than the {MESSAGE_BYTES} accepted")
+        return data
+
+    def parse(self, kind: type[_M], data: bytes) -> _M:
+        """Parse a message."""
         try:
             return kind.FromString(data)
         except DecodeError:

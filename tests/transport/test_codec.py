@@ -76,6 +76,13 @@ _messages: dict[str, tuple[str, _Any]] = {
     ),
 }
 
+_operations = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=64)
+
+
+def _read_mesh(messages: list[bytes]) -> list[object]:
+    hello = frames.write_hello("party-0", frames.Hello(REF, ("party-0",)))
+    return list(frames.read_frames(reader_of("party-0", [hello, *messages])))
+
 
 class TestRoundTrip:
     @pytest.mark.parametrize("name", _messages)
@@ -120,6 +127,51 @@ class TestRoundTrip:
         assert isinstance(event, Aborted)
         assert len(event.reason) == 1000
         assert event.reason.isprintable()
+
+
+class TestFrames:
+    """Frames are made and taken apart by hand, in protobuf's encoding."""
+
+    @given(operation=_operations, sequence=st.integers(0, 2**64 - 1), content=st.binary(max_size=300))
+    def test_they_are_what_protobuf_writes(self, operation: str, sequence: int, content: bytes) -> None:
+        data = mpc_pb2.MeshData(operation=operation, sequence=sequence, size=len(content), chunk=content)
+        expected = mpc_pb2.MeshFrame(data=data).SerializeToString()
+        assert frames.write_payload(operation, sequence, content) == [expected]
+
+    @given(operation=_operations, sequence=st.integers(0, 2**64 - 1), content=st.binary(max_size=300))
+    def test_they_are_read_without_a_copy(self, operation: str, sequence: int, content: bytes) -> None:
+        (frame,) = frames.write_payload(operation, sequence, content)
+        (payload,) = [item for item in _read_mesh([frame]) if isinstance(item, frames.Payload)]
+        assert (payload.operation, payload.sequence, bytes(payload.content)) == (operation, sequence, content)
+        if content:
+            assert isinstance(payload.content, memoryview)
+            assert payload.content.obj is frame
+
+    @given(content=st.binary(min_size=1, max_size=50), data=st.data())
+    def test_whatever_protobuf_reads_is_read_alike(self, content: bytes, data: st.DataObject) -> None:
+        """Fields in another order, twice, or unknown: protobuf decides then."""
+        parts = [
+            mpc_pb2.MeshData(operation="and").SerializeToString(),
+            mpc_pb2.MeshData(sequence=3).SerializeToString(),
+            mpc_pb2.MeshData(size=len(content)).SerializeToString(),
+            mpc_pb2.MeshData(chunk=content).SerializeToString(),
+            b"\x78\x01",  # field 15, which does not exist
+        ]
+        inner = b"".join(parts[index] for index in data.draw(st.permutations([0, 1, 2, 3, 0, 4])))
+        message = b"\x12" + bytes((len(inner),)) + inner
+        (payload,) = [item for item in _read_mesh([message]) if isinstance(item, frames.Payload)]
+        assert (payload.operation, payload.sequence, bytes(payload.content)) == ("and", 3, content)
+
+    def test_long_payloads_go_in_chunks(self) -> None:
+        content = np.random.default_rng(1).bytes(2 * CHUNK_BYTES + 3)
+        messages = frames.write_payload("and", 0, memoryview(content))
+        assert [len(mpc_pb2.MeshFrame.FromString(message).data.chunk) for message in messages] == [
+            CHUNK_BYTES,
+            CHUNK_BYTES,
+            3,
+        ]
+        (payload,) = [item for item in _read_mesh(messages) if isinstance(item, frames.Payload)]
+        assert payload.content == content
 
 
 class TestVectors:
