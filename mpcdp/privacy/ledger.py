@@ -89,6 +89,14 @@ class Ledger:
         with self._transaction("DEFERRED"):
             self._check(self._read_all(), task_digest, task_name, cost)
 
+    def charged(self, task_digest: bytes) -> bool:
+        """Tell whether a session of the task was charged.
+
+        Raises:
+            BudgetError: the ledger is damaged.
+        """
+        return any(isinstance(entry, Charge) and entry.task_digest == task_digest for entry in self.entries())
+
     def charge(self, task_digest: bytes, session: bytes, task_name: str, cost: PrivacyBudget, *, releases: int) -> None:
         """Book the cost of a whole session; durable before it returns.
 

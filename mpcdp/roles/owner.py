@@ -16,10 +16,10 @@ from mpcdp.learning.method import TrainingState
 from mpcdp.learning.model import TrainedModel
 from mpcdp.plan import Plan
 from mpcdp.privacy.ledger import Ledger
+from mpcdp.roles.owner_secret import OwnerSecret
 from mpcdp.roles.session import Deadline, SessionMonitor
 from mpcdp.roles.training import History, Training, owner_names
 from mpcdp.secret_sharing.additive import last_share, mask_nonce
-from mpcdp.secret_sharing.randomness import derive_key, random_key
 from mpcdp.task import Task
 from mpcdp.transport.channel import Network
 from mpcdp.transport.messages import (
@@ -68,7 +68,7 @@ class Owner:
         dataset: the owner's records, as `check_table` returned them.
         network: this process's access to the others.
         ledger: charged for the whole plan before the first upload.
-        output: where the released model is written.
+        output: the owner's state folder, where the released model is written too.
 
     Reveals:
         To any k - 1 compute parties, the dealer and the coordinator together: nothing but the releases of the plan
@@ -89,8 +89,7 @@ class Owner:
         self._monitor = SessionMonitor(task)
         self._coordinator = task.coordinator.name
         self._parties = tuple(party.name for party in task.compute_parties)
-        self._secret = random_key()
-        self._keys = tuple(random_key() for _ in self._parties[:-1])
+        self._secret = OwnerSecret(output, task.digest)
         self._first = np.zeros(0)
         self._training: Training | None = None
         self._answered = 0
@@ -108,7 +107,8 @@ class Owner:
             SessionAborted: the coordinator ended the session without a model.
             PeerError: another process failed.
         """
-        self._ledger.check(self._task.digest, task_name=self._task.name, cost=self._plan.cost)
+        if not (self._secret.kept and self._ledger.charged(self._task.digest)):  # else it comes back to its session
+            self._ledger.check(self._task.digest, task_name=self._task.name, cost=self._plan.cost)
         # The first state is public. Training on it now keeps a table that trains slowly from missing a deadline later:
         # once an owner has joined, nothing it does or fails to do may depend on a record.
         self._first = self._contribution(self._method.initial_state())
@@ -143,6 +143,7 @@ class Owner:
                         self._follow(event.ref, self._plan.rounds - 1, event.last)
                         return self._finish(event.ref)
                     case Aborted():
+                        self._secret.destroy()
                         raise SessionAborted(f"{self._coordinator} ended the session: {event.reason}")
         raise PeerUnavailable(self._coordinator, "it left before the session's end: see its log")
 
@@ -159,8 +160,12 @@ class Owner:
             releases=self._plan.rounds,
         )
         _log.info("charged", epsilon=self._plan.cost.epsilon, delta=self._plan.cost.delta)
-        for party, key in zip(self._parties, (*self._keys, b""), strict=True):
+        for party, key in zip(self._parties, (*self._mask_keys(ref), b""), strict=True):
             self._network.compute_party(party).enrol(self._name, Enrolment(ref=ref, owner=self._name, key=key))
+
+    def _mask_keys(self, ref: SessionRef) -> list[bytes]:
+        """Return the keys of all parties but the last, in rank order."""
+        return [self._secret.mask_key(ref.session, party) for party in self._parties[:-1]]
 
     def _session(self, ref: SessionRef) -> Training:
         self._monitor.check(ref)
@@ -194,20 +199,18 @@ class Owner:
             _log.info("uploaded", round=event.round_index)
 
     def _contribution(self, state: TrainingState) -> NDArray[np.float64]:
-        # A task is run in one session only, so task and round name what is drawn for it.
-        key = derive_key(self._secret, salt=self._task.digest, purpose=f"contribution/{state.round_index}")
-        return self._method.contribution(self._dataset, state, key=key)
+        return self._method.contribution(self._dataset, state, key=self._secret.round_key(state.round_index))
 
     def _share(self, ref: SessionRef, history: History, contribution: NDArray[np.float64]) -> Upload:
         encoded = self._plan.encoding.encode(contribution)
-        nonce = mask_nonce(self._secret, session=ref.session, round_index=history.rounds, encoded=encoded)
+        nonce = mask_nonce(self._secret.nonce_key, session=ref.session, round_index=history.rounds, encoded=encoded)
         return Upload(
             ref=ref,
             owner=self._name,
             round_index=history.rounds,
             history=history.digest,
             nonce=nonce,
-            values=last_share(encoded, self._keys, nonce=nonce),
+            values=last_share(encoded, self._mask_keys(ref), nonce=nonce),
         )
 
     def _finish(self, ref: SessionRef) -> TrainedModel:
@@ -224,6 +227,7 @@ class Owner:
             self._ledger.record_release(ref.session, round_index, owner_names(self._task, owners))
         model = training.model()
         model.save(self._output / "model.json")
+        self._secret.destroy()
         _log.info("finished", model=str(self._output / "model.json"))
         return model
 

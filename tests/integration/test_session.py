@@ -15,6 +15,7 @@ from networks import TestNetwork, make_network, task_document, without_noise, wr
 from mpcdp.learning.model import TrainedModel
 from mpcdp.local_network import LocalNetwork, ProcessResult
 from mpcdp.plan import make_plan
+from mpcdp.privacy.ledger import Ledger
 from mpcdp.simulation import simulate
 
 DEADLINE = 100.0
@@ -175,6 +176,22 @@ def test_a_process_killed_in_the_middle_ends_the_session_everywhere(tmp_path: Pa
     assert all(result.exit_code not in (0, 1) for result in survivors), {r.name: r.problem() for r in survivors}
     assert any(victim in result.problem() for result in survivors)
     assert not any(made.model_path(name).exists() for name in ("coordinator", "owner-1", "owner-2", "owner-3"))
+
+
+@pytest.mark.slow  # the same with every message as the last one: tests/roles
+def test_an_owner_that_is_killed_comes_back_to_its_session(tmp_path: Path) -> None:
+    made = make_network(tmp_path, task_document([10, 10], parties=2, start_seconds=20.0))
+    with made.processes() as network:
+        network.start()
+        _wait_for(network, "owner-1", "charged")
+        os.kill(network.process("owner-1").pid, signal.SIGKILL)
+        network.process("owner-1").wait(DEADLINE)
+        network.start("owner-1")
+        _all_succeeded(network.wait(DEADLINE))
+    models = {made.model_path(name).read_bytes() for name in ("coordinator", "owner-1", "owner-2")}
+    assert len(models) == 1
+    with Ledger(made.folder / "owner-1" / "state" / "ledger.db") as ledger:
+        assert ledger.total() == make_plan(made.task).cost
 
 
 def _run_alone(made: TestNetwork, name: str) -> ProcessResult:

@@ -1,6 +1,7 @@
 """What an owner does with whatever its coordinator sends, and what it draws afresh."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 from session_world import make_dataset, make_task
 
-from mpcdp.errors import LateUpload, PeerUnavailable, ProtocolError, SessionAborted
+from mpcdp.errors import BudgetError, ConfigError, LateUpload, PeerUnavailable, ProtocolError, SessionAborted
 from mpcdp.plan import make_plan
 from mpcdp.privacy.ledger import Ledger
 from mpcdp.roles.owner import Owner
+from mpcdp.roles.owner_secret import OwnerSecret
 from mpcdp.roles.training import History
 from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.task import Task
@@ -206,6 +208,75 @@ def test_it_returns_after_a_broken_connection(tmp_path: Path, task: Task, after:
         assert ledger.total() == make_plan(task).cost
     assert len(script.uploads) == 1
     assert len({enrolment.key for enrolment in script.enrolments}) == 3  # two keys, and none for the last party
+
+
+class _Killed(_Script):
+    """A network on which the owner's process dies at a number of uploads, before or after they are sent."""
+
+    dies_before = dies_after = -1
+
+    def upload(self, caller: str, upload: Upload) -> None:
+        if len(self.uploads) == self.dies_before:
+            raise _Death
+        super().upload(caller, upload)
+        if len(self.uploads) == self.dies_after:
+            raise _Death
+
+
+class _Death(Exception):
+    """The process is gone."""
+
+
+@pytest.mark.parametrize("moment", ["dies_before", "dies_after"])
+def test_a_process_that_comes_back_sends_the_same_bytes_and_pays_once(tmp_path: Path, task: Task, moment: str) -> None:
+    scripts = []
+    for life in range(2):
+        with Ledger(tmp_path / "ledger.db") as ledger:
+            script = _Killed(_good(task), ledger, _outcome(task, RELEASE))
+            scripts.append(script)
+            if life == 0:
+                setattr(script, moment, int(moment == "dies_after"))
+            network: Any = script
+            owner = Owner(
+                "owner-1", task, make_plan(task), make_dataset(task, "owner-1", seed=1), network, ledger, tmp_path
+            )
+            with pytest.raises(_Death) if life == 0 else nullcontext():
+                owner.run()
+            assert ledger.total() == make_plan(task).cost
+    first, second = scripts
+    assert first.enrolments == second.enrolments
+    if first.uploads:
+        assert first.uploads[0].nonce == second.uploads[0].nonce
+        np.testing.assert_array_equal(first.uploads[0].values, second.uploads[0].values)
+    assert list(tmp_path.glob("*.secret")) == []  # nothing is kept of a session that is over
+
+
+def test_a_process_that_comes_back_takes_part_in_no_other_session(tmp_path: Path, task: Task) -> None:
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        script = _Killed(_good(task), ledger, _outcome(task, RELEASE))
+        script.dies_before = 0
+        network: Any = script
+        dataset = make_dataset(task, "owner-1", seed=1)
+        with pytest.raises(_Death):
+            Owner("owner-1", task, make_plan(task), dataset, network, ledger, tmp_path).run()
+        script = _Killed([SessionStarted(_ref(task, b"o"))], ledger, _outcome(task, RELEASE))
+        network = script
+        with pytest.raises(BudgetError, match="runs once"):
+            Owner("owner-1", task, make_plan(task), dataset, network, ledger, tmp_path).run()
+        assert script.enrolments == []
+
+
+@pytest.mark.parametrize("content", [b"", bytes(31)])
+def test_a_damaged_secret_is_refused(tmp_path: Path, content: bytes) -> None:
+    secret = OwnerSecret(tmp_path, bytes(32))
+    assert not secret.kept
+    (path,) = tmp_path.glob("*.secret")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert OwnerSecret(tmp_path, bytes(32)).kept
+    assert OwnerSecret(tmp_path, bytes(32)).nonce_key == secret.nonce_key
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="damaged"):
+        OwnerSecret(tmp_path, bytes(32))
 
 
 def test_before_the_session_a_broken_connection_is_the_end(tmp_path: Path, task: Task) -> None:

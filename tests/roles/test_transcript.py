@@ -7,7 +7,6 @@ The same tests are shown to fail when the masks are switched off, and when one m
 
 import copy
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from mpcdp.privacy.ledger import Ledger
 from mpcdp.roles import owner as owner_role
 from mpcdp.roles.compute_party import ComputeParty
 from mpcdp.roles.owner import Owner
+from mpcdp.roles.owner_secret import OwnerSecret
 from mpcdp.roles.training import History
 from mpcdp.secret_sharing import additive
 from mpcdp.secret_sharing.additive import mask
@@ -55,12 +55,16 @@ def _tables(task: Task, kind: str) -> dict[str, Dataset]:
     }
 
 
-def _keys_of(coalition: tuple[int, ...]) -> Iterator[bytes]:
-    """Yield what owners draw: their own secret, then one key per party but the last; the coalition's are fixed."""
-    while True:
-        yield random_key()
-        for rank in range(PARTIES - 1):
-            yield derive_key(b"fixed", salt=b"test", purpose=f"party {rank}") if rank in coalition else random_key()
+class _Secret(OwnerSecret):
+    """An owner's secret whose mask keys for the coalition are known to the test."""
+
+    coalition: tuple[int, ...] = ()
+
+    def mask_key(self, session: bytes, party: str) -> bytes:
+        rank = int(party.removeprefix("party-")) - 1
+        if rank in self.coalition:
+            return derive_key(b"fixed", salt=b"test", purpose=f"party {rank}")
+        return super().mask_key(session, party)
 
 
 def _run(
@@ -68,14 +72,7 @@ def _run(
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Run one session, and return the coalition's words before the opening: stripped shares, and all nonces."""
     seen: dict[int, tuple[dict[int, Enrolment], dict[int, Upload]]] = {}
-    bind = owner_role.Owner._start
     opening = PlaintextBackend.reveal
-
-    def start_one_at_a_time(owner: Owner, ref: SessionRef) -> None:
-        draws = _keys_of(coalition)
-        owner._secret = next(draws)
-        owner._keys = tuple(next(draws) for _ in range(PARTIES - 1))
-        bind(owner, ref)
 
     def look_before_opening(self: ComputeParty, *arguments: object) -> object:
         total = share_of_sum(self, *arguments)  # type: ignore[arg-type]
@@ -84,7 +81,8 @@ def _run(
 
     share_of_sum = ComputeParty._share_of_sum
     with patch.context() as context:
-        context.setattr(Owner, "_start", start_one_at_a_time)
+        context.setattr(_Secret, "coalition", coalition)
+        context.setattr(owner_role, "OwnerSecret", _Secret)
         context.setattr(ComputeParty, "_share_of_sum", look_before_opening)
         world = SessionWorld(folder, task, tables)
         world.run()

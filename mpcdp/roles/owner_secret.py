@@ -1,0 +1,74 @@
+"""The one secret an owner keeps through a session, so that its process can end and come back."""
+
+import os
+from pathlib import Path
+
+from mpcdp.errors import ConfigError
+from mpcdp.secret_sharing.randomness import KEY_BYTES, derive_key, random_key
+
+__all__ = ["OwnerSecret"]
+
+
+class OwnerSecret:
+    """A 256-bit secret of one owner for one task, on disk before it is used.
+
+    Everything an owner draws in a session follows from it: mask keys, nonces, samples of its records. So a process that
+    is started again repeats what it sent, instead of sending something else under the same mask.
+
+    Args:
+        folder: the owner's state folder; made if missing, for its user alone.
+        task_digest: 32 bytes; a task runs in one session only.
+
+    Raises:
+        ConfigError: the folder cannot be used, or the file in it is damaged.
+    """
+
+    def __init__(self, folder: Path, task_digest: bytes) -> None:
+        self._path = folder / f"session-{task_digest.hex()[:32]}.secret"
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.kept = self._path.exists()
+            """Whether an earlier process of this owner made it: this one comes back to a session."""
+            self._secret = self._path.read_bytes() if self.kept else _write(self._path, random_key())
+        except OSError as error:
+            raise ConfigError(f"state folder {folder}: {error}; give this process a folder it can write") from error
+        if len(self._secret) != KEY_BYTES:
+            raise ConfigError(f"{self._path} is damaged: agree on a new task, with a name of its own")
+
+    def __repr__(self) -> str:
+        return "OwnerSecret(<redacted>)"
+
+    @property
+    def nonce_key(self) -> bytes:
+        """Key of `mpcdp.secret_sharing.additive.mask_nonce`."""
+        return derive_key(self._secret, salt=b"", purpose="mask nonces")
+
+    def mask_key(self, session: bytes, party: str) -> bytes:
+        """Return the key of one compute party's masks in a session, 32 bytes."""
+        return derive_key(self._secret, salt=session, purpose=f"mask key/{party}")
+
+    def round_key(self, round_index: int) -> bytes:
+        """Return the key of what a method draws at random in one round, 32 bytes."""
+        return derive_key(self._secret, salt=b"", purpose=f"contribution/{round_index}")
+
+    def destroy(self) -> None:
+        """Delete it: the session is over."""
+        self._path.unlink(missing_ok=True)
+
+
+def _write(path: Path, secret: bytes) -> bytes:
+    """Write a new file whole or not at all, and see it and its name on disk."""
+    temporary = path.with_suffix(".part")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(descriptor, secret)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return secret
