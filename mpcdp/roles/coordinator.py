@@ -162,7 +162,7 @@ class Coordinator:
     def _next_state(self, state: TrainingState, release: Release) -> TrainingState:
         total = self._plan.decode(release.values)
         count = sum(self._task.owner(name).record_count for name in release.owners)
-        return self._method.next_state(state, total, record_count=count)
+        return self._method.next_state(state, total, record_count=count, noise_deviation=self._plan.noise_deviation)
 
     def _close_session(self, ref: SessionRef, reason: str | None, *, gone: str = "") -> None:
         """Tell the parties that it is over, and the dealer if it may still be waiting; who is gone does not matter."""
