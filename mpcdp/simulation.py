@@ -41,7 +41,8 @@ def simulate(task: Task, datasets: Mapping[str, Dataset], *, noise: bool = True)
             for dataset in datasets.values()
         ]
         total = SharedVector.total(encoded, dimension=plan.dimension)
-        state = method.next_state(state, _release(plan, total, noise=noise), record_count=count)
+        release, deviation = _release(plan, total, noise=noise), plan.noise_deviation if noise else 0.0
+        state = method.next_state(state, release, record_count=count, noise_deviation=deviation)
     return state.model
 
 

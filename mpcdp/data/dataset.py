@@ -46,7 +46,9 @@ class Dataset:
 
     Args:
         features: rows with the bias coordinate, shape (n, d), float64, norm below 1 (see `clip_rows`); n, d >= 1.
-        labels: shape (n,), float64, each -1 or +1. Both arrays are taken over and made read-only.
+        labels: shape (n,), float64. Both arrays are taken over and made read-only.
+        class_count: what labels may be: 2, each -1 or +1; K >= 3, each the index 0 .. K - 1 of its class; 0, numbers in
+            [-1, 1]. Public, from the schema.
 
     Raises:
         ValueError: a shape, a type, a norm or a label is not as stated; the text carries no value of a record.
@@ -57,6 +59,7 @@ class Dataset:
 
     features: NDArray[np.float64]
     labels: NDArray[np.float64]
+    class_count: int = 2
 
     def __post_init__(self) -> None:
         features, labels = self.features, self.labels
@@ -66,10 +69,23 @@ class Dataset:
             raise ValueError(f"features and labels are float64, not {features.dtype} and {labels.dtype}")
         if not np.all(_norms(features) <= _ACCEPTED_NORM):
             raise ValueError("a row lies outside the unit ball or is not finite; pass the rows through clip_rows")
-        if not np.all(np.abs(labels) == 1):
-            raise ValueError("labels are -1 or +1")
+        self._check_labels()
         features.flags.writeable = False
         labels.flags.writeable = False
+
+    def _check_labels(self) -> None:
+        labels, classes = self.labels, self.class_count
+        if classes == 2:
+            if not np.all(np.abs(labels) == 1):
+                raise ValueError("labels of two classes are -1 or +1")
+        elif classes >= 3:
+            if not np.all((labels >= 0) & (labels < classes) & (labels == np.floor(labels))):
+                raise ValueError(f"labels of {classes} classes are whole numbers from 0 to {classes - 1}")
+        elif classes == 0:
+            if not np.all(np.abs(labels) <= 1):
+                raise ValueError("labels that are numbers lie in [-1, 1]")
+        else:
+            raise ValueError(f"class_count is 0 for numbers, or at least 2, not {classes}")
 
     def __repr__(self) -> str:
         return f"Dataset(<redacted>, record_count={self.record_count}, dimension={self.dimension})"

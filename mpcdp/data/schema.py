@@ -7,7 +7,7 @@ It is part of the task, agreed before anybody looks at a record; nothing in it i
 
     [schema.label]
     column = "diagnosis"
-    classes = ["benign", "malignant"]    # exactly two; the second one is +1
+    classes = ["benign", "malignant"]    # two: the second one is +1; three or more: several classes
 
     [[schema.features]]
     name = "age"
@@ -18,22 +18,33 @@ It is part of the task, agreed before anybody looks at a record; nothing in it i
     name = "smoker"
     categories = ["no", "yes"]           # one 0/1 coordinate per category
 
+A number to predict is declared by public bounds instead of classes::
+
+    [schema.label]
+    column = "house_value"
+    lower = 0                            # clipped to the bounds, mapped affinely to [-1, 1]
+    upper = 500000
+
 How a cell becomes numbers stands in `mpcdp.data.table`.
 """
 
 import math
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
+    SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -44,6 +55,7 @@ __all__ = [
     "CategoricalFeature",
     "Feature",
     "Label",
+    "LabelKind",
     "NumericFeature",
     "Schema",
     "load_schema",
@@ -74,24 +86,83 @@ def _check_texts(texts: tuple[str, ...], what: str) -> None:
         raise ValueError(f"every {what} may be named once only")
 
 
+LabelKind = Literal["binary", "multi-class", "number"]
+
+
 class Label(_Section):
-    """The column that the model predicts.
+    """The column that the model predicts: classes, or a number between public bounds.
 
     Args:
         column: its name in the table.
-        classes: the texts of the two classes; the first one is -1, the second one +1.
+        classes: the texts of the classes; of two, the first one is -1 and the second one +1, of more, each is its
+            position 0, 1, ...; empty for a number.
+        lower: public bound of a number, in the column's units; smaller values are clipped to it, which becomes -1.
+        upper: public bound of a number, in the column's units; larger values are clipped to it, which becomes +1.
     """
 
     column: str
-    classes: _TextTuple
+    classes: _TextTuple = ()
+    lower: float | None = None
+    upper: float | None = None
 
     @field_validator("classes")
     @classmethod
-    def _two_classes(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
-        if len(classes) != 2:
-            raise ValueError(f"a label has exactly two classes, not {len(classes)}")
+    def _proper_classes(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(classes) == 1:
+            raise ValueError("a label has at least two classes, not 1")
         _check_texts(classes, "class")
         return classes
+
+    @model_validator(mode="after")
+    def _classes_or_bounds(self) -> Self:
+        has_bounds = self.lower is not None and self.upper is not None
+        if has_bounds == bool(self.classes) or (self.lower is None) != (self.upper is None):
+            raise ValueError("a label has either classes, or both lower and upper for a number")
+        if has_bounds:
+            lower, upper = self.bounds
+            if not (lower < upper and math.isfinite(upper - lower)):
+                raise ValueError(f"a label's lower has to be below upper, both finite, not {lower} and {upper}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _declared_alone(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what this kind of label does not have: TOML has no null."""
+        content = serialize(self)
+        names = ("column", "classes") if self.classes else ("column", "lower", "upper")
+        return {name: content[name] for name in names}
+
+    @property
+    def class_count(self) -> int:
+        """Number of classes K; 0 for a number."""
+        return len(self.classes)
+
+    @property
+    def kind(self) -> LabelKind:
+        """What there is to predict."""
+        if not self.classes:
+            return "number"
+        return "binary" if len(self.classes) == 2 else "multi-class"
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Public bounds of a number, in the column's units.
+
+        Raises:
+            ValueError: the label is a class.
+        """
+        if self.lower is None or self.upper is None:
+            raise ValueError(f"label {self.column!r} is a class, which has no bounds")
+        return self.lower, self.upper
+
+    def unscale(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Map predictions of a number from [-1, 1] back to the column's units; those outside are clipped first.
+
+        Raises:
+            ValueError: the label is a class.
+        """
+        lower, upper = self.bounds
+        share = (np.clip(values, -1.0, 1.0) + 1) / 2
+        return np.asarray(lower + share * (upper - lower), dtype=np.float64)
 
 
 class NumericFeature(_Section):

@@ -7,7 +7,9 @@ a number, in a numeric column                  clipped to [lower, upper], mapped
 anything else there (empty, text, nan, inf)    0, the middle of the bounds
 a category of a categorical column             1 in that category's coordinate, 0 in the others
 anything else there                            0 in all of them
-a class, in the label column                   -1 (the first class) or +1 (the second)
+one of two classes, in the label column        -1 (the first class) or +1 (the second)
+one of three or more classes there             the class's position 0, 1, ... in the schema
+a number there, when the label is a number     clipped to [lower, upper], mapped affinely to [-1, 1]
 anything else there                            the whole row becomes zeros: it is counted and contributes nothing
 =============================================  =========================================================================
 
@@ -38,7 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpcdp.data.dataset import Dataset, clip_rows
-from mpcdp.data.schema import CategoricalFeature, Feature, NumericFeature, Schema
+from mpcdp.data.schema import CategoricalFeature, Feature, Label, NumericFeature, Schema
 from mpcdp.errors import DataError
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def read_dataset(path: Path, schema: Schema) -> Dataset:
         schema: the task's public schema.
 
     Returns:
-        One row per record in the file's order, with the bias coordinate last; labels -1 and +1.
+        One row per record in the file's order, with the bias coordinate last; labels as the schema's kind has them.
 
     Raises:
         DataError: the file cannot be read as a table, lacks a column, has one twice, has no rows, or no cell of a
@@ -71,18 +73,17 @@ def read_dataset(path: Path, schema: Schema) -> Dataset:
     """
     label = schema.label
     columns = _read_columns(path, (label.column, *(feature.name for feature in schema.features)))
-    signs = dict(zip(label.classes, (-1.0, 1.0), strict=True))
-    labels = _map_cells(columns[label.column], lambda text: signs.get(text, math.nan))
+    labels = _map_cells(columns[label.column], _label_meaning(label))
     values = [_feature_values(columns[feature.name], feature) for feature in schema.features]
-    _check_some_cell_fits(path, label.column, labels, "one of the two classes")
+    _check_some_cell_fits(path, label.column, labels, "a number" if label.kind == "number" else "one of the classes")
     for feature, column in zip(schema.features, values, strict=True):
         wanted = "a number" if isinstance(feature, NumericFeature) else "one of the categories"
         _check_some_cell_fits(path, feature.name, column, wanted)
     rows = _rows(values, schema)
     unlabelled = np.isnan(labels)
     rows[unlabelled] = 0.0
-    labels[unlabelled] = 1.0
-    return Dataset(rows, labels)
+    labels[unlabelled] = 1.0 if label.kind == "binary" else 0.0  # any label would do: beside a row of zeros none counts
+    return Dataset(rows, labels, label.class_count)
 
 
 def read_features(path: Path, schema: Schema) -> NDArray[np.float64]:
@@ -118,10 +119,20 @@ def _feature_values(column: "pa.ChunkedArray", feature: Feature) -> NDArray[np.f
     if isinstance(feature, CategoricalFeature):
         numbers = {category: float(number) for number, category in enumerate(feature.categories)}
         return _map_cells(column, lambda text: numbers.get(text, math.nan))
-    return _map_cells(column, lambda text: _scaled_number(text, feature))
+    return _map_cells(column, lambda text: _scaled_number(text, feature.lower, feature.upper))
 
 
-def _scaled_number(text: str, feature: NumericFeature) -> float:
+def _label_meaning(label: Label) -> Callable[[str], float]:
+    """Return the rule from a label cell's text to its number; NaN where it does not fit."""
+    if label.kind == "number":
+        lower, upper = label.bounds
+        return lambda text: _scaled_number(text, lower, upper)
+    numbers = (-1.0, 1.0) if label.kind == "binary" else map(float, range(label.class_count))
+    meanings = dict(zip(label.classes, numbers, strict=True))
+    return lambda text: meanings.get(text, math.nan)
+
+
+def _scaled_number(text: str, lower: float, upper: float) -> float:
     """Map a cell from [lower, upper] to [-1, 1], outliers clipped; NaN when it is not a finite number."""
     try:
         number = float(text)
@@ -129,8 +140,8 @@ def _scaled_number(text: str, feature: NumericFeature) -> float:
         return math.nan
     if not math.isfinite(number):
         return math.nan
-    clipped = min(max(number, feature.lower), feature.upper)
-    return 2 * ((clipped - feature.lower) / (feature.upper - feature.lower)) - 1
+    clipped = min(max(number, lower), upper)
+    return 2 * ((clipped - lower) / (upper - lower)) - 1
 
 
 def _rows(values: Sequence[NDArray[np.float64]], schema: Schema) -> NDArray[np.float64]:

@@ -90,12 +90,15 @@ class Method(Protocol):
         """Return the state before the first round."""
         ...
 
-    def next_state(self, state: TrainingState, release_sum: NDArray[np.float64], *, record_count: int) -> TrainingState:
+    def next_state(
+        self, state: TrainingState, release_sum: NDArray[np.float64], *, record_count: int, noise_deviation: float
+    ) -> TrainingState:
         """Take a released sum in.
 
         Args:
             state: the current state.
             release_sum: the noised sum of contributions, shape (d,), in real units.
             record_count: N, the sum of the record counts of the owners whose contributions are in it.
+            noise_deviation: standard deviation of all noise on one coordinate of it, in real units; 0 without noise.
         """
         ...

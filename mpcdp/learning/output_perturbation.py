@@ -119,16 +119,21 @@ class OutputPerturbation:
         """Train on one owner's table and weight the result by its record count; state and key play no part.
 
         Raises:
-            ValueError: the table's dimension is not the method's, or its record count is one that `check` refuses.
+            ValueError: the table's dimension is not the method's, or its record count is one that `check` refuses, or
+                its labels are not of two classes.
         """
         if dataset.dimension != self.dimension:
             raise ValueError(f"a table of dimension {dataset.dimension} does not fit a method of {self.dimension}")
+        if dataset.class_count != 2:  # the sensitivity needs labels of -1 and +1
+            raise ValueError(f"output perturbation needs labels of two classes, not class_count {dataset.class_count}")
         return self._solver.solve(dataset) * dataset.record_count
 
     def initial_state(self) -> TrainingState:
         return TrainingState(round_index=0, point=np.zeros(self.dimension), model=np.zeros(self.dimension))
 
-    def next_state(self, state: TrainingState, release_sum: NDArray[np.float64], *, record_count: int) -> TrainingState:
-        """Divide the released sum by the public number of records behind it."""
+    def next_state(
+        self, state: TrainingState, release_sum: NDArray[np.float64], *, record_count: int, noise_deviation: float
+    ) -> TrainingState:
+        """Divide the released sum by the public number of records behind it; its noise plays no part."""
         average = np.asarray(release_sum / record_count, dtype=np.float64)
         return TrainingState(round_index=state.round_index + 1, point=average, model=average)

@@ -127,7 +127,12 @@ class Training:
                 f"{self._source}: the release of round {round_index} is of owners that the task does not allow"
             )
         total: NDArray[np.float64] = self._plan.decode(release.values)
-        self._state = self._method.next_state(self._state, total, record_count=record_count(self._task, release.owners))
+        self._state = self._method.next_state(
+            self._state,
+            total,
+            record_count=record_count(self._task, release.owners),
+            noise_deviation=self._plan.noise_deviation,
+        )
         self._history.append(release)
         self._owners.append(release.owners)
 

@@ -86,9 +86,9 @@ SECRET = 0.7071234567
         (np.array([[1.0, 0.0]]), np.ones(1), "outside the unit ball"),
         (np.array([[np.nan, SECRET]]), np.ones(1), "outside the unit ball or is not finite"),
         (np.array([[1e300, SECRET]]), np.ones(1), "outside the unit ball"),
-        (np.array([[0.5]]), np.array([SECRET]), "labels are -1 or"),
-        (np.array([[0.5]]), np.array([np.nan]), "labels are -1 or"),
-        (np.array([[0.5]]), np.array([0.0]), "labels are -1 or"),
+        (np.array([[0.5]]), np.array([SECRET]), "labels of two classes are -1 or"),
+        (np.array([[0.5]]), np.array([np.nan]), "labels of two classes are -1 or"),
+        (np.array([[0.5]]), np.array([0.0]), "labels of two classes are -1 or"),
         (np.array([0.5]), np.ones(1), r"\(n, d\)"),
         (np.array([[0.5]]), np.ones(2), r"\(n, d\)"),
         (np.array([[0.5]]), np.ones((1, 1)), r"\(n, d\)"),
@@ -102,4 +102,37 @@ def test_refuses_without_quoting_a_record(
 ) -> None:
     with pytest.raises(ValueError, match=hint) as caught:
         Dataset(features, labels)
+    assert "707" not in str(caught.value)
+
+
+ROWS = np.array([[0.5, 0.1], [0.0, 0.0], [0.2, 0.3]])
+
+
+@pytest.mark.parametrize(
+    ("labels", "class_count"),
+    [([-1.0, 1.0, 1.0], 2), ([0.0, 2.0, 1.0], 3), ([0.0, 4.0, 1.0], 5), ([-1.0, 0.37, 1.0], 0)],
+)
+def test_labels_are_of_two_classes_of_more_or_numbers(labels: list[float], class_count: int) -> None:
+    dataset = Dataset(ROWS.copy(), np.array(labels), class_count)
+    assert dataset.class_count == class_count
+    assert repr(dataset) == "Dataset(<redacted>, record_count=3, dimension=2)"
+
+
+@pytest.mark.parametrize(
+    ("label", "class_count", "hint"),
+    [
+        (3.0, 3, "whole numbers from 0 to 2"),
+        (-1.0, 3, "whole numbers from 0 to 2"),
+        (0.707, 3, "whole numbers from 0 to 2"),
+        (np.nan, 3, "whole numbers from 0 to 2"),
+        (1 + 2.0**-52, 0, r"lie in \[-1, 1\]"),
+        (-np.inf, 0, r"lie in \[-1, 1\]"),
+        (np.nan, 0, r"lie in \[-1, 1\]"),
+        (1.0, 1, "class_count is 0 for numbers, or at least 2, not 1"),
+        (1.0, -3, "class_count is 0 for numbers, or at least 2, not -3"),
+    ],
+)
+def test_refuses_labels_of_another_kind(label: float, class_count: int, hint: str) -> None:
+    with pytest.raises(ValueError, match=hint) as caught:
+        Dataset(ROWS.copy(), np.array([1.0, label, 1.0]), class_count)
     assert "707" not in str(caught.value)

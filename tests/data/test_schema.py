@@ -5,6 +5,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -69,6 +70,41 @@ def test_survives_dumping_and_is_the_same_for_whole_and_decimal_numbers() -> Non
     assert Schema.model_validate(decimal).model_dump_json() == schema.model_dump_json()
 
 
+def with_label(**label: Any) -> Schema:
+    return Schema.model_validate({**CONTENT, "label": {"column": "y", **label}})
+
+
+def test_the_kind_of_label_follows_from_its_classes_or_bounds() -> None:
+    assert (Schema.model_validate(CONTENT).label.kind, Schema.model_validate(CONTENT).label.class_count) == (
+        "binary",
+        2,
+    )
+    several, number = with_label(classes=["a", "b", "c"]), with_label(lower=-1, upper=3)
+    assert (several.label.kind, several.label.class_count) == ("multi-class", 3)
+    assert (number.label.kind, number.label.class_count, number.label.bounds) == ("number", 0, (-1.0, 3.0))
+    for schema in (several, number):
+        assert Schema.model_validate(schema.model_dump()) == schema
+        assert Schema.model_validate_json(schema.model_dump_json()) == schema
+
+
+def test_a_label_is_written_down_as_it_was_declared() -> None:
+    for label in ({"column": "y", "classes": ["a", "b"]}, {"column": "y", "lower": 0.0, "upper": 2.5}):
+        dumped = Schema.model_validate({**CONTENT, "label": label}).model_dump(mode="json")
+        assert dumped["label"] == label
+
+
+def test_predicted_numbers_are_mapped_back_into_the_bounds() -> None:
+    label = with_label(lower=-1, upper=3).label
+    np.testing.assert_array_equal(
+        label.unscale(np.array([-1.0, 0.0, 0.5, 1.0, 1.7, -np.inf])), [-1.0, 1.0, 2.0, 3.0, 3.0, -1.0]
+    )
+
+
+def test_a_class_has_no_bounds() -> None:
+    with pytest.raises(ValueError, match="'diagnosis' is a class"):
+        Schema.model_validate(CONTENT).label.unscale(np.zeros(1))
+
+
 def test_cannot_be_changed() -> None:
     schema = Schema.model_validate(CONTENT)
     with pytest.raises(ValidationError, match="frozen"):
@@ -93,7 +129,26 @@ MISTAKES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "category no stripped cell can equal": (lambda c: c["features"][1].update(categories=["a "]), "ends with a space"),
     "categories in one text": (lambda c: c["features"][1].update(categories="ab"), "valid tuple"),
     "categories without an order": (lambda c: c["features"][1].update(categories={"a", "b"}), "valid tuple"),
-    "three classes": (lambda c: c["label"].update(classes=["a", "b", "c"]), "exactly two classes"),
+    "one class": (lambda c: c["label"].update(classes=["a"]), "at least two classes"),
+    "no class": (lambda c: c["label"].update(classes=[]), "either classes, or both lower and upper"),
+    "classes and bounds": (lambda c: c["label"].update(lower=0, upper=1), "either classes, or both lower and upper"),
+    "classes and one bound": (lambda c: c["label"].update(lower=0), "either classes, or both lower and upper"),
+    "label with one bound": (
+        lambda c: c.update(label={"column": "y", "upper": 1}),
+        "either classes, or both lower and upper",
+    ),
+    "label with bounds in the wrong order": (
+        lambda c: c.update(label={"column": "y", "lower": 1, "upper": 1}),
+        "label's lower has to be below upper",
+    ),
+    "label with an infinite bound": (
+        lambda c: c.update(label={"column": "y", "lower": 0, "upper": float("inf")}),
+        "both finite",
+    ),
+    "label with a bound that is not a number": (
+        lambda c: c.update(label={"column": "y", "lower": float("nan"), "upper": 1}),
+        "both finite",
+    ),
     "equal classes": (lambda c: c["label"].update(classes=["a", "a"]), "named once only"),
     "label among the features": (lambda c: c["label"].update(column="age"), "also a feature"),
     "feature twice": (lambda c: c["features"].append(c["features"][0]), "named once only"),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pyarrow import parquet
@@ -119,6 +119,40 @@ def test_the_second_class_is_positive(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cell", ["", "?", "Benign", "benign; malignant"])
 def test_a_record_without_a_class_counts_and_contributes_nothing(tmp_path: Path, cell: str) -> None:
     assert one_row(tmp_path, diagnosis=cell) == ([0.0] * 5, 1.0)
+
+
+def other_label(tmp_path: Path, label: dict[str, Any], cells: list[str]) -> Dataset:
+    """Read good records that differ in their label's cell alone."""
+    schema = Schema.model_validate({**SCHEMA.model_dump(), "label": {"column": "diagnosis", **label}})
+    return read_dataset(write_csv(tmp_path / "t.csv", [[*GOOD[:3], cell] for cell in cells]), schema)
+
+
+def test_one_of_several_classes_is_its_position(tmp_path: Path) -> None:
+    dataset = other_label(tmp_path, {"classes": ["low", "middle", "high"]}, ["high", " low ", "High", "middle", ""])
+    assert dataset.class_count == 3
+    np.testing.assert_array_equal(dataset.labels, [2.0, 0.0, 0.0, 1.0, 0.0])
+    np.testing.assert_array_equal(np.any(dataset.features != 0, axis=1), [True, True, False, True, False])
+
+
+def test_a_number_to_predict_is_clipped_and_scaled(tmp_path: Path) -> None:
+    cells = ["0", "500", " 125 ", "-7", "1e300", "", "many", "nan", "inf", "1e999"]
+    dataset = other_label(tmp_path, {"lower": 0, "upper": 500}, cells)
+    assert dataset.class_count == 0
+    np.testing.assert_array_equal(dataset.labels, [-1.0, 1.0, -0.5, -1.0, 1.0, *[0.0] * 5])
+    np.testing.assert_array_equal(np.any(dataset.features != 0, axis=1), [True] * 5 + [False] * 5)
+
+
+@given(st.floats(), st.floats(-1e300, 1e300), st.floats(-1e300, 1e300))
+@settings(max_examples=100, deadline=None)
+def test_a_number_to_predict_never_leaves_its_bounds(
+    tmp_path_factory: pytest.TempPathFactory, number: float, first: float, second: float
+) -> None:
+    lower, upper = min(first, second), max(first, second)
+    assume(lower < upper)
+    folder = tmp_path_factory.mktemp("numbers")
+    dataset = other_label(folder, {"lower": lower, "upper": upper}, [repr(number), repr(upper)])
+    assert abs(dataset.labels[0]) <= 1
+    assert dataset.labels[1] == 1
 
 
 def test_long_rows_are_clipped_to_the_unit_ball(tmp_path: Path) -> None:
@@ -317,7 +351,7 @@ PLAIN = "age,smoker,mean.radius,diagnosis\n"
         (PLAIN + f'30,no,1,benign\n{PRIVATE},"no,1,benign\n', "every line needs 4 cells"),
         (PLAIN + f"{PRIVATE}y,no,1,benign\n?,no,1,benign\n", "no cell of column 'age' is a number"),
         (PLAIN + f"30,{PRIVATE},1,benign\n", "no cell of column 'smoker' is one of the categories"),
-        (PLAIN + f"30,no,1,{PRIVATE}\n", "no cell of column 'diagnosis' is one of the two classes"),
+        (PLAIN + f"30,no,1,{PRIVATE}\n", "no cell of column 'diagnosis' is one of the classes"),
     ],
 )
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])

@@ -15,7 +15,7 @@ def replace_record(dataset: Dataset, index: int, row: NDArray[np.float64], label
     """Return the neighbour in which one record is replaced."""
     features, labels = dataset.features.copy(), dataset.labels.copy()
     features[index], labels[index] = row, label
-    return Dataset(clip_rows(features), labels)
+    return Dataset(clip_rows(features), labels, dataset.class_count)
 
 
 def moved(method: Method, dataset: Dataset, neighbour: Dataset) -> float:

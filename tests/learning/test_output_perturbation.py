@@ -200,7 +200,7 @@ def test_the_next_model_is_the_average_over_records(breast_cancer: Dataset) -> N
     release = sum(
         (method.contribution(owner, method.initial_state(), key=bytes(32)) for owner in owners), start=np.zeros(31)
     )
-    state = method.next_state(method.initial_state(), release, record_count=569)
+    state = method.next_state(method.initial_state(), release, record_count=569, noise_deviation=0.0)
     model = state.model
     assert (state.round_index, method.parameter_count) == (1, 31)
     agreement = np.mean(np.sign(breast_cancer.features @ model) == breast_cancer.labels)
