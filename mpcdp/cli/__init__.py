@@ -11,7 +11,7 @@ __all__ = ["main"]
 
 
 def _application() -> typer.Typer:
-    from mpcdp.cli import bench, demo, network, plan, predict
+    from mpcdp.cli import bench, check, demo, network, plan, predict
 
     app = typer.Typer(
         help="Train one model across organisations that may not pool their records.",
@@ -22,6 +22,7 @@ def _application() -> typer.Typer:
     app.add_typer(network.app, name="network", help="Certificates and configs of a network.")
     app.add_typer(bench.app, name="bench", help="What the noise costs on this machine.")
     app.command("plan")(plan.plan)
+    app.command("check")(check.check)
     app.command("predict")(predict.predict)
     app.command("demo")(demo.demo)
     return app

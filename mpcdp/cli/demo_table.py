@@ -49,7 +49,8 @@ class DemoTable:
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(self.header)
-            writer.writerows(self.rows[row] for row in rows)
+            # A record is one line: line feeds within cells would split it.
+            writer.writerows([cell.replace("\n", " ") for cell in self.rows[row]] for row in rows)
 
 
 def bundled_table() -> DemoTable:

@@ -41,6 +41,7 @@ from mpcdp.privacy.sensitivity import Norm, Relation, Sensitivity
 __all__ = ["OutputPerturbation"]
 
 _UNIT_ROUNDOFF = 2.0**-53
+_MOST_OPERATIONS = 6 * 10**10  # a minute on a slow core: an owner's training must never miss a deadline for one record
 _UPWARD = 1 + 2.0**-40  # covers the rounding of the bounds' own evaluation
 
 
@@ -82,13 +83,16 @@ class OutputPerturbation:
         return self.dimension
 
     def check(self, record_counts: Sequence[int]) -> None:
-        """Refuse a certificate that could not be met for some table of an owner.
+        """Refuse a task that some table of an owner could not meet the certificate of, or not within a minute or so.
+
+        Both depend on public numbers alone, so that no record decides whether or when an owner is ready.
 
         Args:
             record_counts: n_j of every owner, each at least 1.
 
         Raises:
-            PlanError: there is no owner, a count is below 1, or the certificate is below double precision's floor.
+            PlanError: there is no owner, a count is below 1, the certificate is below double precision's floor, or
+                the largest owner's training could take too long.
         """
         if not record_counts or min(record_counts) < 1:
             raise PlanError("record_count: every owner needs at least one record, and there is at least one owner")
@@ -100,6 +104,13 @@ class OutputPerturbation:
                 f"model.certificate: {self.certificate:g} is below what double precision can prove for {count} records "
                 f"of {self.dimension} coordinates at regularization {self.regularization:g}; use {at_least}a larger "
                 "regularization"
+            )
+        operations = self._solver.worst_case_operations(record_count=count, dimension=self.dimension)
+        if operations > _MOST_OPERATIONS:
+            raise PlanError(
+                f"model.regularization: at {self.regularization:g}, training on {count} records of {self.dimension} "
+                f"coordinates could take {operations:.0e} operations, more than the {_MOST_OPERATIONS:.0e} that surely "
+                "meet a deadline; use a larger regularization or, if the model has one, a larger huber_width"
             )
 
     def sensitivity(self, record_counts: Sequence[int]) -> Sensitivity:

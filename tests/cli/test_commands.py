@@ -117,7 +117,9 @@ def test_errors_are_one_sentence_and_an_exit_code(tmp_path: Path, arguments: tup
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("command", [(), ("plan",), ("predict",), ("demo",), ("network",), ("network", "new")])
+@pytest.mark.parametrize(
+    "command", [(), ("plan",), ("check",), ("predict",), ("demo",), ("network",), ("network", "new")]
+)
 def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
     result = _mpcdp(*command, "--help")
     assert result.returncode == 0

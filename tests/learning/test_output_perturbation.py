@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ from mpcdp.learning.erm import CertifiedSolver
 from mpcdp.learning.losses import HuberSvmLoss, LogisticLoss, Loss
 from mpcdp.learning.method import Method
 from mpcdp.learning.output_perturbation import OutputPerturbation
+from mpcdp.plan import make_plan
 from mpcdp.privacy.sensitivity import Norm, Relation
+from mpcdp.task import load_task
 
 LOSSES: list[Loss] = [LogisticLoss(), HuberSvmLoss(0.5)]
 
@@ -137,6 +140,30 @@ class TestCertificate:
             method = make_method(loss, regularization=1e-3, certificate=solver.certificate_floor(**counts))
             method.check([breast_cancer.record_count])
             method.contribution(breast_cancer, method.initial_state(), key=bytes(32))
+
+
+class TestTraining:
+    """That it ends in time is public: what could be slow for some table is refused for all."""
+
+    @pytest.mark.parametrize(
+        ("method", "record_count"),
+        [
+            (make_method(HuberSvmLoss(0.001), regularization=1e-3, certificate=1e-3, dimension=122), 50_000),
+            (make_method(regularization=1e-4, certificate=1e-7, dimension=122), 500_000),
+        ],
+    )
+    def test_that_could_be_slow_is_refused(self, method: OutputPerturbation, record_count: int) -> None:
+        method.check([10])
+        with pytest.raises(PlanError, match=r"model\.regularization: .* use a larger regularization or, .*huber_width"):
+            method.check([10, record_count])
+        replace(method, regularization=0.5).check([10, record_count])
+
+    @pytest.mark.parametrize("record_count", [50, 5000, 50_000])
+    def test_of_the_usual_sizes_is_accepted(self, record_count: int) -> None:
+        make_method(regularization=1e-3, certificate=1e-8, dimension=122).check([record_count])
+
+    def test_of_the_sample_task_is_accepted(self) -> None:
+        make_plan(load_task(Path(__file__).parents[2] / "parties" / "task.toml"))
 
 
 class TestContribution:

@@ -1,0 +1,154 @@
+"""Files to columns of text: CSV line by line, Parquet batch by batch. No record's text reaches another record.
+
+**CSV.** The first line names the columns. Every further line is one record, an empty one too, whatever it holds: lines
+end with a line feed (a carriage return before it is ignored), also inside quotation marks. So the record count is the
+number of lines, which no record's text changes, and a stray quotation mark ends with its line. Cells are separated by
+commas. A cell that begins with a quotation mark runs to the next single one, two standing for one; what follows up to
+the comma is part of the cell, and a mark elsewhere is an ordinary character. A record that has more or fewer cells than
+the first line is *malformed*: it is counted, and its cells are unknown. What is not UTF-8 is replaced character by
+character.
+
+**Parquet.** Numbers and booleans become their text. Which types a column may have is decided by the file's header.
+
+Error texts never quote a file, not even its first line: in a file without a header that is a record.
+"""
+
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpcdp.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["TextBatch", "read_batches"]
+
+_BATCH_SIZE = 2000  # records whose cells are in memory as text at a time
+_CELL = re.compile(r',(?:"([^"]*(?:""[^"]*)*)"?)?([^,]*)')
+_TEXT_TYPES = ("string", "large_string", "string_view")
+_BYTES_TYPES = ("binary", "large_binary", "binary_view")
+_VALUE_TYPES = ("integer", "floating", "decimal", "boolean", "null")
+
+
+@dataclass(frozen=True, repr=False)
+class TextBatch:
+    """Some consecutive records of a file.
+
+    Args:
+        columns: one sequence of cells per name asked for, all of the same length.
+        malformed: positions in this batch of records that have the wrong number of cells; theirs are empty here.
+    """
+
+    columns: Sequence[Sequence[str]]
+    malformed: Sequence[int]
+
+
+def read_batches(path: Path, names: Sequence[str]) -> Iterator[TextBatch]:
+    """Read the named columns of a file; the others are not looked at.
+
+    Args:
+        path: a ``.csv``, ``.csv.gz`` or ``.parquet`` file.
+        names: columns, at least one.
+
+    Returns:
+        The records in the file's order.
+
+    Raises:
+        DataError: there is no such file, it cannot be read, it lacks a column or has one twice, or a Parquet column has
+            a type that is neither text nor a number. Nothing that a record's cells hold raises.
+    """
+    if not path.is_file():
+        raise DataError(f"table {path}: there is no such file")
+    if path.name.endswith((".csv", ".csv.gz")):
+        return _read_csv(path, names)
+    if path.name.endswith(".parquet"):
+        return _read_parquet(path, names)
+    raise DataError(f"table {path}: the name has to end in .csv, .csv.gz or .parquet")
+
+
+def _positions(path: Path, header: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Find each named column in the header."""
+    for name in names:
+        if header.count(name) == 0:
+            raise DataError(f"table {path}: there is no column {name!r}; the first line names every column of [schema]")
+        if header.count(name) > 1:
+            raise DataError(f"table {path}: column {name!r} occurs {header.count(name)} times; remove or rename one")
+    return [header.index(name) for name in names]
+
+
+def _cells(line: str) -> list[str]:
+    """Cut one line into its cells; every line has some reading."""
+    line = line.rstrip("\r\n")
+    if '"' not in line:
+        return line.split(",")
+    return [quoted.replace('""', '"') + rest for quoted, rest in _CELL.findall("," + line)]
+
+
+def _read_csv(path: Path, names: Sequence[str]) -> Iterator[TextBatch]:
+    try:
+        with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as file:
+            # newline="\n": no other character ends a line.
+            lines = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="\n")
+            header = [name.strip() for name in _cells(next(lines, ""))]
+            positions = _positions(path, header, names)
+            while records := [_cells(line) for line in islice(lines, _BATCH_SIZE)]:
+                malformed = [number for number, record in enumerate(records) if len(record) != len(header)]
+                for number in malformed:
+                    records[number] = [""] * len(header)
+                columns = list(zip(*records, strict=True))
+                yield TextBatch([columns[position] for position in positions], malformed)
+    except (OSError, EOFError, zlib.error) as error:
+        # Only the system's own text may be shown.
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        raise DataError(f"table {path}: it cannot be read ({reason}); give a readable CSV file") from None
+
+
+def _read_parquet(path: Path, names: Sequence[str]) -> Iterator[TextBatch]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            layout = file.schema_arrow
+            _positions(path, layout.names, names)
+            for name in names:
+                _check_parquet_type(path, name, layout.field(name).type)
+            for batch in file.iter_batches(_BATCH_SIZE, columns=list(names)):
+                yield TextBatch([_texts(batch.column(name)) for name in names], [])
+    except (OSError, pa.ArrowException):
+        raise DataError(f"table {path}: it cannot be read; give a readable Parquet file") from None
+
+
+def _check_parquet_type(path: Path, name: str, kind: Any) -> None:
+    """Refuse a column by its declared type, which no record's value changes."""
+    from pyarrow import types
+
+    value_kind = kind.value_type if types.is_dictionary(kind) else kind
+    if not _is_any(value_kind, _TEXT_TYPES + _BYTES_TYPES + _VALUE_TYPES):
+        raise DataError(f"table {path}: column {name!r} has the type {kind}; store it as text, numbers or booleans")
+
+
+def _is_any(kind: Any, names: Sequence[str]) -> bool:
+    """Tell whether a type of Arrow is one of those named."""
+    from pyarrow import types
+
+    return any(getattr(types, f"is_{name}")(kind) for name in names)
+
+
+def _texts(column: "pa.Array") -> list[str]:
+    """Turn cells into text: a null cell into an empty one, bytes that are not UTF-8 into replacement characters."""
+    import pyarrow as pa
+    from pyarrow import types
+
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if _is_any(column.type, _VALUE_TYPES):
+        column = column.cast(pa.string())
+    return [(cell or b"").decode("utf-8", errors="replace") for cell in column.cast(pa.large_binary()).to_pylist()]

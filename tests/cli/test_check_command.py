@@ -1,0 +1,57 @@
+"""``mpcdp check``: what it prints, and when it fails."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TASK = Path(__file__).parents[2] / "parties" / "task.toml"
+HEADER = "age,tumour_size,family_history,diagnosis\n"
+
+
+def check(table: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    arguments = ["check", str(TASK), "--owner", "hospital-3", "--table", str(table), *options]
+    command = [sys.executable, "-c", "from mpcdp.cli import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+def write(tmp_path: Path, lines: list[str]) -> Path:
+    path = tmp_path / "table.csv"
+    path.write_text(HEADER + "".join(f"{line}\n" for line in lines))
+    return path
+
+
+def test_a_table_that_fits_passes(tmp_path: Path) -> None:
+    table = write(tmp_path, ["50,12.5,no,benign"] * 1199 + [",,,malignant"])
+    people = check(table)
+    assert people.returncode == 0, people.stderr
+    assert "eyes alone" in people.stdout
+    assert "1200 (declared: 1200)" in people.stdout
+    programs = check(table, "--json")
+    assert programs.returncode == 0
+    assert json.loads(programs.stdout) == {
+        "owner": "hospital-3",
+        "records": 1200,
+        "declared_records": 1200,
+        "malformed_records": 0,
+        "fitting_cells": {"age": 1199, "tumour_size": 1199, "family_history": 1199, "diagnosis": 1200},
+        "ok": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["50,12.5,no,benign"] * 1199, "1199 records, but the task declares 1200"),
+        (["50,12.5,no,benign"] * 1199 + ["50,12.5,no"], "1 lines have more or fewer cells"),
+        (["50,12.5,never,benign"] * 1200, "no cell fits in 'family_history'"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path: Path, lines: list[str], words: str) -> None:
+    result = check(write(tmp_path, lines), "--json")
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert json.loads(result.stdout)["ok"] is False
