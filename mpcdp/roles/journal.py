@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from mpcdp.errors import BudgetError, ConfigError
+from mpcdp.private_files import make_private_file
 from mpcdp.secret_sharing.shares import NoisedVector
 from mpcdp.transport.messages import SessionRef
 
@@ -42,14 +43,15 @@ class PartyJournal:
         path = folder / "party.db"
         self._lock = threading.Lock()
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.touch(mode=0o600)
+            make_private_file(path)
             # Request handlers and the role's own thread share the connection, one statement at a time.
             self._database = sqlite3.connect(path, isolation_level=None, timeout=10.0, check_same_thread=False)
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=FULL")
             self._database.execute("PRAGMA secure_delete=ON")
             self._database.executescript(_SCHEMA)
+            # Of a process that was killed: its session cannot go on without it, and nobody needs them any more.
+            self._database.execute("UPDATE round SET share = NULL WHERE share IS NOT NULL")
         except (OSError, sqlite3.Error) as error:
             raise ConfigError(f"state folder {folder}: {error}; give this process a folder it can write") from error
 

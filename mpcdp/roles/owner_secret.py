@@ -1,9 +1,9 @@
 """The one secret an owner keeps through a session, so that its process can end and come back."""
 
-import os
 from pathlib import Path
 
 from mpcdp.errors import ConfigError
+from mpcdp.private_files import write_private_file
 from mpcdp.secret_sharing.randomness import KEY_BYTES, derive_key, random_key
 
 __all__ = ["OwnerSecret"]
@@ -26,10 +26,11 @@ class OwnerSecret:
     def __init__(self, folder: Path, task_digest: bytes) -> None:
         self._path = folder / f"session-{task_digest.hex()[:32]}.secret"
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.kept = self._path.exists()
             """Whether an earlier process of this owner made it: this one comes back to a session."""
-            self._secret = self._path.read_bytes() if self.kept else _write(self._path, random_key())
+            if not self.kept:
+                write_private_file(self._path, random_key())
+            self._secret = self._path.read_bytes()
         except OSError as error:
             raise ConfigError(f"state folder {folder}: {error}; give this process a folder it can write") from error
         if len(self._secret) != KEY_BYTES:
@@ -54,21 +55,3 @@ class OwnerSecret:
     def destroy(self) -> None:
         """Delete it: the session is over."""
         self._path.unlink(missing_ok=True)
-
-
-def _write(path: Path, secret: bytes) -> bytes:
-    """Write a new file whole or not at all, and see it and its name on disk."""
-    temporary = path.with_suffix(".part")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        os.write(descriptor, secret)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-    return secret

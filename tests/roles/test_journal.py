@@ -93,3 +93,13 @@ def test_an_unusable_folder_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "damaged" / "party.db").write_bytes(b"not a database" * 100)
     with pytest.raises(ConfigError, match="state folder"):
         PartyJournal(tmp_path / "damaged")
+
+
+def test_shares_of_a_killed_process_are_destroyed_when_the_next_one_starts(tmp_path: Path) -> None:
+    killed = PartyJournal(tmp_path)
+    killed.bind_round(REF, 0, b"agreement", _share(7))
+    with PartyJournal(tmp_path) as journal:
+        with sqlite3.connect(tmp_path / "party.db") as database:
+            assert database.execute("SELECT agreement, share FROM round").fetchall() == [(b"agreement", None)]
+        with pytest.raises(BudgetError, match="round 0"):
+            journal.bind_round(REF, 0, b"agreement", _share(7))
