@@ -317,12 +317,13 @@ def test_rounding_that_eats_the_budget_is_refused_and_the_cure_works() -> None:
 
 def test_gaussian_rounding_is_refused_and_the_cure_works() -> None:
     features = [{"name": "x", "categories": [f"c{number}" for number in range(200_000)]}]
+    owners = [{"name": f"owner-{number}", "record_count": 200} for number in range(3)]  # few: training has to end
     privacy = {"epsilon": 0.002, "delta": 1e-6}
     with pytest.raises(PlanError, match="rounding 200001 coordinates") as refusal:
-        _plan(schema={"features": features}, privacy=privacy)
+        _plan(schema={"features": features}, owners=owners, privacy=privacy)
     epsilon = float(str(refusal.value).split("epsilon >= ")[1].split(",")[0])
     assert 0.002 < epsilon < 0.02
-    _plan(schema={"features": features}, privacy=privacy | {"epsilon": epsilon})
+    _plan(schema={"features": features}, owners=owners, privacy=privacy | {"epsilon": epsilon})
 
 
 @pytest.mark.parametrize("mechanism", ["gaussian", "laplace"])

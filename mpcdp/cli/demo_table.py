@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mpcdp.data.inspection import inspect_table
 from mpcdp.data.schema import Schema, load_schema
 from mpcdp.errors import DataError
 
@@ -80,7 +81,7 @@ def user_table(table: Path, schema: Path) -> DemoTable:
     """Read a user's own CSV table and its schema.
 
     Raises:
-        DataError: one of them cannot be read.
+        DataError: one of them cannot be read, or they do not fit each other.
     """
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
@@ -89,7 +90,10 @@ def user_table(table: Path, schema: Path) -> DemoTable:
         raise DataError(f"table {table}: {error}; the demo takes a CSV file with a header line") from error
     if any(len(row) != len(header) for row in rows):
         raise DataError(f"table {table}: not all lines have as many cells as the header: mend the file")
-    return DemoTable(schema=load_schema(schema), header=header, rows=rows)
+    agreed = load_schema(schema)
+    if unusable := inspect_table(table, agreed).unusable_columns:
+        raise DataError(f"table {table}: no cell fits in {', '.join(map(repr, unusable))}: compare with {schema}")
+    return DemoTable(schema=agreed, header=header, rows=rows)
 
 
 def split(record_count: int, owners: int) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:

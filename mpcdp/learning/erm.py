@@ -41,16 +41,21 @@ the old x, the optimality of the projection and strong convexity at theta* give,
     V_new <= (1 - a) V + a e ||z_new - theta*||   and, as ||z_new - theta*|| <= sqrt(2 V_new / lambda),
     sqrt(V_new) <= (1 - a/2) sqrt(V) + 2 a e / sqrt(2 lambda) .
 
-*Rounding* moves each computed x, y, z by at most r = gamma_(d+16) (R + S), S bounding the step (a / lambda) ||g||. What
-it does to y makes e = E + L r. Moving x by s and z by t adds at most sqrt(L/2) s + sqrt(lambda/2) t to sqrt(V); here
-s <= (1 + a) r and t <= r, together at most c = 3 r sqrt(L/2). Hence after k steps
+*Rounding.* S bounds the step (a / lambda) ||g||, r = gamma_16 (R + S) the rounding of x, of y, and of z before it is
+projected. The projection, whose norm is a sum of d squares, adds gamma_(d+16) R; z moves by at most
+t = r + gamma_(d+16) R in all, hence x by at most r + a t. Rounding y makes e = E + L r. Moving x by s and z by t adds
+at most sqrt(L/2) s + sqrt(lambda/2) t to sqrt(V), here at most c = sqrt(L/2) r + 2 sqrt(lambda/2) t. So after k steps
 
     sqrt(V) <= (1 - a/2)^k sqrt(l(0)) + (4 a e / sqrt(2 lambda) + 2 c) / a ,
 
-as V = J(0) - J(theta*) + (lambda/2) ||theta*||^2 <= l(0) at first. *At y*, ||x - theta*|| and ||z - theta*|| being at
-most sqrt(2 V / lambda), ||grad J(y)|| <= ||grad J(x)|| + L ||y - x|| + L r <= 3 sqrt(2 L V) + L r. So when
-tau >= 2 sqrt(L / lambda) (14 E + 31 L r), that is, at or above `certificate_floor`, then
-k = (2 / a) log(6 sqrt(2 L l(0)) / tau) steps, a public number, are enough for *every* table. So no record's value can
+as V = J(0) - J(theta*) + (lambda/2) ||theta*||^2 <= l(0) at first. *At y*: with V = p^2 + q^2, its two terms,
+||grad J(x)|| <= sqrt(2 L) p, ||x - theta*|| <= sqrt(2/lambda) p and ||z - theta*|| = sqrt(2/lambda) q, so that
+||grad J(y)|| <= ||grad J(x)|| + L ||y - x|| + L r <= sqrt(2 L) (2 p + q) + L r <= sqrt(10 L V) + L r. So when
+
+    tau >= 2 (sqrt(L / lambda) (11 E + 24 L r) + 9 L gamma_(d+16) R) ,
+
+that is, at or above `certificate_floor` (half of tau for limit and acceptance, half for the steps), then
+k = (2 / a) log(2 sqrt(10 L l(0)) / tau) steps, a public number, are enough for *every* table. So no record's value can
 make an owner fail, and `worst_case_operations` bounds what it can make an owner compute.
 
 Source: Nesterov, Introductory Lectures on Convex Optimization, 2004, section 2.2, for the exact method; Keerthi &
@@ -150,12 +155,13 @@ class CertifiedSolver:
         return 1.001 * smallest / (1 - growth) if growth < 1 else math.inf
 
     def _met_by_descent(self, record_count: int, dimension: int) -> float:
-        """Return 2 sqrt(L / lambda) (14 E + 31 L r) for this solver's certificate."""
+        """Return 2 (sqrt(L / lambda) (11 E + 24 L r) + 9 L gamma_(d+16) R) for this solver's certificate."""
         error = self.gradient_error(record_count=record_count, dimension=dimension)
         longest_gradient = self.loss.lipschitz + self.regularization * self.radius + error
-        step = longest_gradient * self.contraction / self.regularization
-        rounding = _gamma(dimension + 16) * (self.radius + step)
-        return 2 * (14 * error + 31 * self.smoothness * rounding) / self.contraction
+        longest_step = longest_gradient * self.contraction / self.regularization
+        rounding = self.smoothness * _gamma(16) * (self.radius + longest_step)
+        projection = self.smoothness * _gamma(dimension + 16) * self.radius
+        return 2 * ((11 * error + 24 * rounding) / self.contraction + 9 * projection)
 
     @property
     def contraction(self) -> float:
@@ -165,7 +171,7 @@ class CertifiedSolver:
     @property
     def descent_steps(self) -> int:
         """Number of accelerated gradient steps that meet the certificate for every table."""
-        distance = 6 * math.sqrt(2 * self.smoothness * self.loss.at_zero) / self.certificate
+        distance = 2 * math.sqrt(10 * self.smoothness * self.loss.at_zero) / self.certificate
         return math.ceil(2 / self.contraction * math.log(max(distance, 1.0))) + 1
 
     def newton_steps(self, *, record_count: int, dimension: int) -> int:
@@ -178,7 +184,7 @@ class CertifiedSolver:
         size = record_count * dimension
         # The Hessian is a product of matrices, about eight times faster per operation than one with a vector.
         factoring = size * dimension // 8 + 6 * size + dimension**3 // 4
-        searching = 20 * _BISECTIONS * record_count
+        searching = 5 * _BISECTIONS * record_count
         step = factoring + searching + _gradient_operations(record_count, dimension)
         return min(_NEWTON_STEPS, self.descent_steps * _gradient_operations(record_count, dimension) // (2 * step))
 
@@ -303,15 +309,15 @@ class _Search:
     def descend(self) -> NDArray[np.float64]:
         """Take accelerated gradient steps from zero until theta is certified, which their public number guarantees."""
         share, regularization = self.solver.contraction, self.solver.regularization
-        x = z = y = np.zeros(self.dataset.dimension)
+        theta = ahead = behind = np.zeros(self.dataset.dimension)  # y, z and x of the module's text
         for _ in range(self.solver.descent_steps):
-            gradient = self.gradient(y)
-            if self.accepts(y, gradient):
+            gradient = self.gradient(theta)
+            if self.accepts(theta, gradient):
                 break
-            z = self._project((1 - share) * z + share * y - (share / regularization) * gradient)
-            x = (1 - share) * x + share * z
-            y = (x + share * z) / (1 + share)
-        return y
+            ahead = self._project((1 - share) * ahead + share * theta - (share / regularization) * gradient)
+            behind = (1 - share) * behind + share * ahead
+            theta = (behind + share * ahead) / (1 + share)
+        return theta
 
     def _project(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
         """Shorten theta to the ball of R if it lies outside."""

@@ -103,10 +103,12 @@ def test_a_damaged_model_is_one_sentence(tmp_path: Path, model: TrainedModel, ch
         (("demo", "--epsilon", "-1"), "epsilon"),
         (("demo", "--mechanism", "uniform"), "mechanism"),
         (("demo", "--owners", "50", "--table", "small.csv", "--schema", "small.toml"), "fewer owners"),
+        (("demo", "--table", "other.csv", "--schema", "small.toml"), "no cell fits in 'ill'"),
     ],
 )
 def test_errors_are_one_sentence_and_an_exit_code(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
     (tmp_path / "small.csv").write_text("age,ill\n" + "1,yes\n" * 20)
+    (tmp_path / "other.csv").write_text("age,ill\n" + "1,1\n" * 20)
     (tmp_path / "small.toml").write_text(
         '[schema.label]\ncolumn = "ill"\nclasses = ["no", "yes"]\n'
         '[[schema.features]]\nname = "age"\nlower = 0.0\nupper = 9.0\n'

@@ -277,12 +277,13 @@ def test_the_floor_is_where_descent_begins_to_suffice(
     error, smoothness, radius = at_floor.gradient_error(**counts), at_floor.smoothness, at_floor.radius
     share = np.sqrt(regularization / smoothness)
     longest_step = (loss.lipschitz + regularization * radius + error) * share / regularization
-    rounding = (dimension + 16) * 2.0**-53 * (radius + longest_step)
+    rounding = 16 * 2.0**-53 * (radius + longest_step)
+    moved = rounding + (dimension + 16) * 2.0**-53 * radius
     inexact = 4 * share * (error + smoothness * rounding) / np.sqrt(2 * regularization)
-    limit = (inexact + 6 * rounding * np.sqrt(smoothness / 2)) / share
-    assert 3 * np.sqrt(2 * smoothness) * limit + smoothness * rounding + 2 * error <= floor / 2
+    limit = (inexact + 2 * (np.sqrt(smoothness / 2) * rounding + 2 * np.sqrt(regularization / 2) * moved)) / share
+    assert np.sqrt(10 * smoothness) * limit + smoothness * rounding + 2 * error <= floor / 2
     shrinkage = (1 - share / 2) ** at_floor.descent_steps
-    assert 3 * np.sqrt(2 * smoothness * loss.at_zero) * shrinkage <= floor / 2
+    assert np.sqrt(10 * smoothness * loss.at_zero) * shrinkage <= floor / 2
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
