@@ -41,7 +41,8 @@ class TrainedModel(BaseModel):
         session: id of the session, hexadecimal.
         kind: what was trained.
         record_schema: how a row becomes features.
-        coefficients: one per feature of the schema, the bias last.
+        coefficients: one per feature of the schema, the bias last; for three or more classes, those of each class in
+            turn.
         owners: whose contributions the last round held.
         privacy: what it cost each record.
     """
@@ -52,7 +53,7 @@ class TrainedModel(BaseModel):
     task: str
     task_digest: str
     session: str
-    kind: Literal["logistic-regression", "huber-svm"]
+    kind: Literal["logistic-regression", "huber-svm", "multinomial-logistic-regression", "ridge-regression"]
     record_schema: Schema
     coefficients: tuple[float, ...]
     owners: tuple[str, ...]
@@ -60,8 +61,9 @@ class TrainedModel(BaseModel):
 
     @model_validator(mode="after")
     def _dimension_fits(self) -> "TrainedModel":
-        if len(self.coefficients) != self.record_schema.dimension:
-            raise ValueError(f"{len(self.coefficients)} coefficients for {self.record_schema.dimension} features")
+        expected = self.outputs * self.record_schema.dimension
+        if len(self.coefficients) != expected:
+            raise ValueError(f"{len(self.coefficients)} coefficients for {expected} features and outputs")
         if not np.isfinite(self.coefficients).all():
             raise ValueError("a coefficient is not a finite number")
         return self
@@ -91,16 +93,44 @@ class TrainedModel(BaseModel):
                 f"model {path}: {where}: {first['msg']}; give the model.json that a session wrote"
             ) from error
 
+    @property
+    def outputs(self) -> int:
+        """Number of scores a row gets: one, or one for each of three or more classes."""
+        return max(1, self.record_schema.label.class_count) if self.record_schema.label.kind == "multi-class" else 1
+
     def decision(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return <row, coefficients> for each row, shape (n,); positive means the schema's second class.
+        """Return each row's scores, shape (n,), or (n, K) for three or more classes.
+
+        One score: positive means the schema's second class, or it is the number itself, on the scale [-1, 1] of its
+        bounds. Several: the largest one names the class.
 
         Args:
             features: shape (n, d), as `mpcdp.data.table.read_features` makes them.
         """
-        values: NDArray[np.float64] = features @ np.asarray(self.coefficients)
-        return values
+        weights = np.asarray(self.coefficients).reshape(self.outputs, -1)
+        scores: NDArray[np.float64] = features @ weights.T
+        return scores[:, 0] if self.outputs == 1 else scores
 
     def predict(self, features: NDArray[np.float64]) -> list[str]:
-        """Return the predicted class of each row."""
-        negative, positive = self.record_schema.label.classes
-        return [positive if value > 0 else negative for value in self.decision(features)]
+        """Return the predicted class of each row, or the predicted number in the column's own units."""
+        label, scores = self.record_schema.label, self.decision(features)
+        if label.kind == "number":
+            return [f"{value:.9g}" for value in label.unscale(scores)]
+        positions = scores.argmax(axis=1) if self.outputs > 1 else (scores > 0).astype(np.int64)
+        return [label.classes[position] for position in positions]
+
+    def quality(self, features: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
+        """Return the share of rows that are predicted right, or for numbers the coefficient of determination R^2.
+
+        Args:
+            features: shape (n, d).
+            labels: shape (n,), as `mpcdp.data.dataset.Dataset` has them.
+        """
+        scores = self.decision(features)
+        match self.record_schema.label.kind:
+            case "binary":
+                return float(np.mean(np.where(scores > 0, 1.0, -1.0) == labels))
+            case "multi-class":
+                return float(np.mean(scores.argmax(axis=1) == labels))
+        spread = float(np.sum((labels - labels.mean()) ** 2))
+        return 1 - float(np.sum((labels - np.clip(scores, -1, 1)) ** 2)) / spread if spread else float("nan")
