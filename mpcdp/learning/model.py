@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from mpcdp.data.schema import Schema
 from mpcdp.errors import InputError
+from mpcdp.learning.scores import output_count, scores
 
 __all__ = ["PrivacyStatement", "TrainedModel"]
 
@@ -61,7 +62,7 @@ class TrainedModel(BaseModel):
 
     @model_validator(mode="after")
     def _dimension_fits(self) -> "TrainedModel":
-        expected = self.outputs * self.record_schema.dimension
+        expected = output_count(self.record_schema.label) * self.record_schema.dimension
         if len(self.coefficients) != expected:
             raise ValueError(f"{len(self.coefficients)} coefficients for {expected} features and outputs")
         if not np.isfinite(self.coefficients).all():
@@ -93,11 +94,6 @@ class TrainedModel(BaseModel):
                 f"model {path}: {where}: {first['msg']}; give the model.json that a session wrote"
             ) from error
 
-    @property
-    def outputs(self) -> int:
-        """Number of scores a row gets: one, or one for each of three or more classes."""
-        return max(1, self.record_schema.label.class_count) if self.record_schema.label.kind == "multi-class" else 1
-
     def decision(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return each row's scores, shape (n,), or (n, K) for three or more classes.
 
@@ -107,30 +103,12 @@ class TrainedModel(BaseModel):
         Args:
             features: shape (n, d), as `mpcdp.data.table.read_features` makes them.
         """
-        weights = np.asarray(self.coefficients).reshape(self.outputs, -1)
-        scores: NDArray[np.float64] = features @ weights.T
-        return scores[:, 0] if self.outputs == 1 else scores
+        return scores(np.asarray(self.coefficients), features, label=self.record_schema.label)
 
     def predict(self, features: NDArray[np.float64]) -> list[str]:
         """Return the predicted class of each row, or the predicted number in the column's own units."""
-        label, scores = self.record_schema.label, self.decision(features)
+        label, values = self.record_schema.label, self.decision(features)
         if label.kind == "number":
-            return [f"{value:.9g}" for value in label.unscale(scores)]
-        positions = scores.argmax(axis=1) if self.outputs > 1 else (scores > 0).astype(np.int64)
+            return [f"{value:.9g}" for value in label.unscale(values)]
+        positions = values.argmax(axis=1) if values.ndim == 2 else (values > 0).astype(np.int64)
         return [label.classes[position] for position in positions]
-
-    def quality(self, features: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
-        """Return the share of rows that are predicted right, or for numbers the coefficient of determination R^2.
-
-        Args:
-            features: shape (n, d).
-            labels: shape (n,), as `mpcdp.data.dataset.Dataset` has them.
-        """
-        scores = self.decision(features)
-        match self.record_schema.label.kind:
-            case "binary":
-                return float(np.mean(np.where(scores > 0, 1.0, -1.0) == labels))
-            case "multi-class":
-                return float(np.mean(scores.argmax(axis=1) == labels))
-        spread = float(np.sum((labels - labels.mean()) ** 2))
-        return 1 - float(np.sum((labels - np.clip(scores, -1, 1)) ** 2)) / spread if spread else float("nan")

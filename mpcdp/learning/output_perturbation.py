@@ -120,9 +120,9 @@ class OutputPerturbation:
         if operations > most:
             raise PlanError(
                 f"model.regularization: at {self.regularization:g}, training on {count} records of {self.dimension} "
-                f"coordinates could take {operations:.0e} operations, more than the {most:.0e} that a slow "
-                "core surely does within deadlines.start_seconds; use a larger regularization or, if the model has one, a "
-                "larger huber_width, or a longer deadline"
+                f"coordinates could take {operations:.0e} operations, more than the {most:.0e} that a slow core surely "
+                "does within deadlines.start_seconds; use a larger regularization or, if the model has one, a larger "
+                "huber_width, or a longer deadline"
             )
 
     def sensitivity(self, record_counts: Sequence[int]) -> Sensitivity:

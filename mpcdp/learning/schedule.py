@@ -10,10 +10,10 @@ alone, neither on T nor on C: h is chosen first, as `_PATH` mu N, where the nois
 model's own scale (the noise of points averages out, and on directions that matter the gradient pulls it back).
 
 **Then the others.** C is `_CLIPPED` of the largest gradient: records that are already fitted have small gradients,
-and what is clipped are the others, whose direction is kept. T is as small as steps of at most `_LONGEST_STEP` / (L C) allow,
-L the loss's smoothness, but at least `_FEWEST` rounds, so that there are points to average, and at most `_MOST`. A step
-eta is at most half of 1 / lambda. A round costs one upload of each owner and noise for d coordinates; privacy does not
-depend on T.
+and what is clipped are the others, whose direction is kept. T is as small as steps of at most `_LONGEST_STEP` / L
+allow, L the loss's smoothness, but at least `_FEWEST` rounds, so that there are points to average, and at most `_MOST`.
+A step eta is at most half of 1 / lambda. A round costs one upload of each owner and noise for d coordinates; privacy
+does not depend on T.
 
 The constants were chosen on Adult and KDDCup99 and frozen; tests/learning/test_gradient_accuracy.py has all figures,
 also on a table that played no part in choosing them.
