@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpcdp.data.dataset import Dataset
+from mpcdp.errors import ConfigError
 from mpcdp.learning.erm import CertifiedSolver
 from mpcdp.mpc.noise_bank import prepare_per_party
 from mpcdp.plan import Plan, make_plan
@@ -61,10 +62,10 @@ def pooled_without_privacy(task: Task, datasets: Sequence[Dataset]) -> NDArray[n
         features=np.concatenate([dataset.features for dataset in datasets]),
         labels=np.concatenate([dataset.labels for dataset in datasets]),
     )
-    solver = CertifiedSolver(
-        loss=task.loss(), regularization=task.model.regularization, certificate=task.model.certificate
-    )
-    return solver.solve(pooled)
+    regularization, certificate = task.model.regularization, task.model.certificate
+    if regularization is None or certificate is None:
+        raise ConfigError("method.kind: the pooled minimum is that of a task of output perturbation")
+    return CertifiedSolver(loss=task.loss(), regularization=regularization, certificate=certificate).solve(pooled)
 
 
 def single_owner(task: Task, owner: str, dataset: Dataset) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mpcdp.errors import ConfigError, TaskError
 from mpcdp.learning.losses import HuberSvmLoss, LogisticLoss
+from mpcdp.plan import make_plan
 from mpcdp.task import Task, load_task
 from mpcdp.transport.channel import Member
 
@@ -93,7 +94,7 @@ def test_per_party_noise_needs_no_dealer(load: Callable[[str], Task]) -> None:
     [
         ("version = 1", "version = 2", "task.version: expected 1, got 2"),
         ('name = "breast-cancer-2024"', 'name = "Breast cancer"', "task.name: expected a name of at most 63"),
-        ('kind = "logistic-regression"', 'kind = "ridge"', "model.kind: expected 'logistic-regression' or 'huber-svm'"),
+        ('kind = "logistic-regression"', 'kind = "ridge"', "model.kind: expected 'logistic-regression', 'huber-"),
         ('kind = "logistic-regression"', 'kind = "huber-svm"', "model.huber_width: expected with kind"),
         ("certificate = 1e-8 ", "huber_width = 0.5\ncertificate = 1e-8 ", "model.huber_width: expected with kind"),
         (
@@ -298,3 +299,107 @@ def test_digest_follows_a_changed_copy() -> None:
     task = load_task(_SAMPLE)
     alone = task.model_copy(update={"owners": task.owners[:1]})
     assert alone.digest != task.digest
+
+
+# -- methods ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["task.toml", "task-gradient.toml", "task-statistics.toml"])
+def test_annotated_samples_have_a_plan(name: str) -> None:
+    task = load_task(_SAMPLE.with_name(name))
+    plan = make_plan(task)
+    assert plan.cost.delta <= task.privacy.delta
+    assert plan.method == task.method_.kind
+    assert all(f"{key} " in plan.describe() for key in plan.settings)
+    assert plan.to_json()["settings"] == dict(plan.settings)
+
+
+def test_rules_fill_in_what_a_task_leaves_out() -> None:
+    task = load_task(_SAMPLE.with_name("task-gradient.toml"))
+    plan = make_plan(task)
+    method = task.method()
+    assert plan.rounds == method.rounds >= 100
+    assert {"learning_rate", "clipping_norm", "sampling_rate"} <= set(plan.settings)
+    chosen = task.model_copy(
+        update={
+            "method_": task.method_.model_copy(
+                update={"rounds": 7, "learning_rate": 0.5, "clipping_norm": 0.1, "momentum": 0.9, "averaging": False}
+            )
+        }
+    )
+    settings = make_plan(chosen).settings
+    assert make_plan(chosen).rounds == 7
+    assert (settings["learning_rate"], settings["clipping_norm"], settings["momentum"]) == (0.5, 0.1, 0.9)
+    assert settings["averaging"] == "none"
+    assert make_plan(chosen).digest != plan.digest
+
+
+@pytest.mark.parametrize(
+    ("sample", "old", "new", "expected"),
+    [
+        ("task-gradient.toml", "regularization = 0.01", "certificate = 1e-6", "model.regularization: expected with"),
+        (
+            "task-gradient.toml",
+            "regularization = 0.01",
+            "regularization = 0.01\ncertificate = 1e-6",
+            "model.certificate: expected with output perturbation, and only",
+        ),
+        ("task-gradient.toml", 'mechanism = "gaussian"', 'mechanism = "laplace"', "privacy.mechanism: expected"),
+        (
+            "task-gradient.toml",
+            'kind = "logistic-regression"',
+            'kind = "multinomial-logistic-regression"',
+            "schema.label: expected multi-class",
+        ),
+        ("task-gradient.toml", "# sampling_rate = 0.25", "sampling_rate = 0.0", "method.sampling_rate: expected"),
+        ("task-gradient.toml", "# momentum = 0.0", "momentum = 1.0", "method.momentum: expected a number less than 1"),
+        ("task.toml", 'kind = "output-perturbation"', 'kind = "output-perturbation"\nrounds = 3', "method.rounds"),
+        ("task.toml", "certificate = 1e-8 ", "# certificate = 1e-8 ", "model.certificate: expected with output"),
+        ("task-statistics.toml", 'kind = "ridge-regression"', 'kind = "logistic-regression"', "model.kind: expected"),
+        (
+            "task-statistics.toml",
+            'kind = "ridge-regression"',
+            'kind = "ridge-regression"\nregularization = 1.0',
+            'model.regularization: expected with every method but "statistics"',
+        ),
+    ],
+)
+def test_method_and_model_have_to_fit(tmp_path: Path, sample: str, old: str, new: str, expected: str) -> None:
+    text = _SAMPLE.with_name(sample).read_text(encoding="utf-8")
+    assert old in text
+    path = tmp_path / "task.toml"
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(TaskError) as raised:
+        load_task(path)
+    assert expected in str(raised.value)
+
+
+def test_sampled_rounds_need_less_noise_and_say_what_they_assume() -> None:
+    task = load_task(_SAMPLE.with_name("task-gradient.toml"))
+    fixed = task.method_.model_copy(update={"rounds": 100, "learning_rate": 1.0, "clipping_norm": 0.5})
+    full, sampled = (
+        make_plan(task.model_copy(update={"method_": fixed.model_copy(update={"sampling_rate": rate})}))
+        for rate in (None, 0.1)
+    )
+    assert sampled.sampling_rate == pytest.approx(0.1, abs=2**-32)
+    assert sampled.noise_scale < 0.25 * full.noise_scale
+    assert sampled.cost.delta <= task.privacy.delta
+    assert "which of its records took part" in sampled.statement()
+    assert "took part in a round" not in full.statement()
+
+
+def test_minimum_records_are_those_of_the_smallest_owners_unless_said() -> None:
+    task = load_task(_SAMPLE)
+    assert task.minimum_records == 5000 + 1200
+    stricter = task.model_copy(update={"session": task.session.model_copy(update={"minimum_records": 20_000})})
+    assert stricter.minimum_records == 20_000
+    assert make_plan(stricter).digest != make_plan(task).digest
+
+
+def test_spending_grows_to_the_plan_s_epsilon() -> None:
+    for name in ("task.toml", "task-gradient.toml"):
+        plan = make_plan(load_task(_SAMPLE.with_name(name)))
+        spent = [plan.spent(rounds) for rounds in range(plan.rounds + 1)]
+        assert spent[0] == 0
+        assert spent == sorted(spent)
+        assert spent[-1] == pytest.approx(plan.cost.epsilon, rel=1e-6)

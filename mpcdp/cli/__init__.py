@@ -11,7 +11,7 @@ __all__ = ["main"]
 
 
 def _application() -> typer.Typer:
-    from mpcdp.cli import bench, check, demo, network, plan, predict
+    from mpcdp.cli import bench, check, demo, network, plan, predict, simulate
 
     app = typer.Typer(
         help="Train one model across organisations that may not pool their records.",
@@ -24,6 +24,7 @@ def _application() -> typer.Typer:
     app.command("plan")(plan.plan)
     app.command("check")(check.check)
     app.command("predict")(predict.predict)
+    app.command("simulate")(simulate.simulate)
     app.command("demo")(demo.demo)
     return app
 

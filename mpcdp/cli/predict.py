@@ -18,13 +18,14 @@ def predict(
     table: Annotated[Path, typer.Argument(help="CSV or Parquet table with the schema's feature columns.")],
     output: Annotated[Path | None, typer.Option(help="Write here instead of standard output.")] = None,
 ) -> None:
-    """Write one predicted class per row of a table, as CSV with the score of the second class.
+    """Write one prediction per row of a table, as CSV: a class and its score, or a number.
 
     Example: mpcdp predict state/model.json patients.csv --output predictions.csv
     """
     trained = TrainedModel.load(model)
     features = read_features(table, trained.record_schema)
-    rows = zip(trained.predict(features), trained.decision(features), strict=True)
+    scores = trained.decision(features)
+    rows = zip(trained.predict(features), scores if scores.ndim == 1 else scores.max(axis=1), strict=True)
     target = output.open("w", newline="", encoding="utf-8") if output else sys.stdout
     try:
         writer = csv.writer(target)

@@ -1,6 +1,6 @@
 """What a training method is to everybody else: vectors in, sums out, and a bound on one record's influence."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -55,6 +55,16 @@ class Method(Protocol):
     @property
     def parameter_count(self) -> int:
         """Number of coordinates p of a model."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, float | str]:
+        """What everybody has to agree on besides the task, by name: numbers that rules have chosen, for example."""
+        ...
+
+    @property
+    def sampling_rate(self) -> float:
+        """Probability q of each record to take part in a round; 1 when all of them do."""
         ...
 
     def sensitivity(self, record_counts: Sequence[int]) -> Sensitivity:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from mpcdp.data.schema import Schema
 from mpcdp.errors import InputError
+from mpcdp.learning.scores import output_count, scores
 
 __all__ = ["PrivacyStatement", "TrainedModel"]
 
@@ -41,7 +42,8 @@ class TrainedModel(BaseModel):
         session: id of the session, hexadecimal.
         kind: what was trained.
         record_schema: how a row becomes features.
-        coefficients: one per feature of the schema, the bias last.
+        coefficients: one per feature of the schema, the bias last; for three or more classes, those of each class in
+            turn.
         owners: whose contributions the last round held.
         privacy: what it cost each record.
     """
@@ -52,7 +54,7 @@ class TrainedModel(BaseModel):
     task: str
     task_digest: str
     session: str
-    kind: Literal["logistic-regression", "huber-svm"]
+    kind: Literal["logistic-regression", "huber-svm", "multinomial-logistic-regression", "ridge-regression"]
     record_schema: Schema
     coefficients: tuple[float, ...]
     owners: tuple[str, ...]
@@ -60,8 +62,9 @@ class TrainedModel(BaseModel):
 
     @model_validator(mode="after")
     def _dimension_fits(self) -> "TrainedModel":
-        if len(self.coefficients) != self.record_schema.dimension:
-            raise ValueError(f"{len(self.coefficients)} coefficients for {self.record_schema.dimension} features")
+        expected = output_count(self.record_schema.label) * self.record_schema.dimension
+        if len(self.coefficients) != expected:
+            raise ValueError(f"{len(self.coefficients)} coefficients for {expected} features and outputs")
         if not np.isfinite(self.coefficients).all():
             raise ValueError("a coefficient is not a finite number")
         return self
@@ -92,15 +95,20 @@ class TrainedModel(BaseModel):
             ) from error
 
     def decision(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return <row, coefficients> for each row, shape (n,); positive means the schema's second class.
+        """Return each row's scores, shape (n,), or (n, K) for three or more classes.
+
+        One score: positive means the schema's second class, or it is the number itself, on the scale [-1, 1] of its
+        bounds. Several: the largest one names the class.
 
         Args:
             features: shape (n, d), as `mpcdp.data.table.read_features` makes them.
         """
-        values: NDArray[np.float64] = features @ np.asarray(self.coefficients)
-        return values
+        return scores(np.asarray(self.coefficients), features, label=self.record_schema.label)
 
     def predict(self, features: NDArray[np.float64]) -> list[str]:
-        """Return the predicted class of each row."""
-        negative, positive = self.record_schema.label.classes
-        return [positive if value > 0 else negative for value in self.decision(features)]
+        """Return the predicted class of each row, or the predicted number in the column's own units."""
+        label, values = self.record_schema.label, self.decision(features)
+        if label.kind == "number":
+            return [f"{value:.9g}" for value in label.unscale(values)]
+        positions = values.argmax(axis=1) if values.ndim == 2 else (values > 0).astype(np.int64)
+        return [label.classes[position] for position in positions]

@@ -25,7 +25,7 @@ Source: Jayaraman et al., NeurIPS 2018, Theorem 3.1; Chaudhuri, Monteleoni & Sar
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +41,7 @@ from mpcdp.privacy.sensitivity import Norm, Relation, Sensitivity
 __all__ = ["OutputPerturbation"]
 
 _UNIT_ROUNDOFF = 2.0**-53
-_MOST_OPERATIONS = 6 * 10**10  # a minute on a slow core: an owner's training must never miss a deadline for one record
+_OPERATIONS_PER_SECOND = 10**9  # of a slow core: an owner's training must never miss a deadline for one record
 _UPWARD = 1 + 2.0**-40  # covers the rounding of the bounds' own evaluation
 
 
@@ -55,6 +55,7 @@ class OutputPerturbation:
         certificate: tau, positive: bound on the gradient's norm at every locally trained model. The smaller, the less
             noise it costs; `check` names the smallest that double precision can prove.
         dimension: d, the bias included; at least 1.
+        training_seconds: how long an owner may train; what a slow core could not do in it is refused.
 
     Raises:
         ValueError: an argument is out of range.
@@ -64,6 +65,7 @@ class OutputPerturbation:
     regularization: float
     certificate: float
     dimension: int
+    training_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         if self.dimension < 1:
@@ -82,8 +84,16 @@ class OutputPerturbation:
     def parameter_count(self) -> int:
         return self.dimension
 
+    @property
+    def settings(self) -> Mapping[str, float | str]:
+        return {"regularization": self.regularization, "certificate": self.certificate}
+
+    @property
+    def sampling_rate(self) -> float:
+        return 1.0
+
     def check(self, record_counts: Sequence[int]) -> None:
-        """Refuse a task that some table of an owner could not meet the certificate of, or not within a minute or so.
+        """Refuse a task that some table of an owner could not meet the certificate of, or not in time.
 
         Both depend on public numbers alone, so that no record decides whether or when an owner is ready.
 
@@ -106,11 +116,13 @@ class OutputPerturbation:
                 "regularization"
             )
         operations = self._solver.worst_case_operations(record_count=count, dimension=self.dimension)
-        if operations > _MOST_OPERATIONS:
+        most = _OPERATIONS_PER_SECOND * self.training_seconds
+        if operations > most:
             raise PlanError(
                 f"model.regularization: at {self.regularization:g}, training on {count} records of {self.dimension} "
-                f"coordinates could take {operations:.0e} operations, more than the {_MOST_OPERATIONS:.0e} that surely "
-                "meet a deadline; use a larger regularization or, if the model has one, a larger huber_width"
+                f"coordinates could take {operations:.0e} operations, more than the {most:.0e} that a slow core surely "
+                "does within deadlines.start_seconds; use a larger regularization or, if the model has one, a larger "
+                "huber_width, or a longer deadline"
             )
 
     def sensitivity(self, record_counts: Sequence[int]) -> Sensitivity:

@@ -45,7 +45,7 @@ budget each on A'A, A'b and the smallest eigenvalue; here all of it is spent on 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,6 +93,14 @@ class SufficientStatistics:
     @property
     def dimension(self) -> int:
         return self._triangle_size + self.parameter_count
+
+    @property
+    def settings(self) -> Mapping[str, float | str]:
+        return {"target_weight": TARGET_WEIGHT}
+
+    @property
+    def sampling_rate(self) -> float:
+        return 1.0
 
     @property
     def _triangle_size(self) -> int:

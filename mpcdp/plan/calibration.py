@@ -13,7 +13,8 @@ either side (`mpcdp.secret_sharing.fixed_point.Encoding`).
 
 **What a session costs.** T rounds, d coordinates, eps as asked; delta has three terms:
 
-    mechanism       Gaussian: delta(eps; mu), mu = sqrt(T) Delta_int / sigma*, the exact curve; Laplace: 0
+    mechanism       Gaussian: delta(eps; mu), mu = sqrt(T) Delta_int / sigma*, the exact curve; Laplace: 0; with a
+                    sample of the records in every round: `mpcdp.privacy.subsampling`, Delta_int with 2 sqrt(d)
     circuit         (1 + e^eps) d T TV: the sampled law against the exact discrete one (`UniversalNoise`)
     discretisation  Gaussian: (1 + e^eps) 0.03 sqrt(d T) / sigma*^2: the discrete law against a rounded continuous one
 
@@ -37,6 +38,7 @@ from mpcdp.privacy.mechanisms import (
     rounded_gaussian_distance,
 )
 from mpcdp.privacy.sensitivity import Norm, Sensitivity
+from mpcdp.privacy.subsampling import SubsampledGaussianMechanism
 from mpcdp.secret_sharing.fixed_point import FLOAT_EPSILON
 
 __all__ = ["Calibration", "DeltaTerms", "rounded_down", "rounded_up"]
@@ -84,9 +86,10 @@ class Calibration:
         rounds: T.
         sensitivity: Delta_2: L2, of one round's sum, real units.
         bound: R, the largest norm of a contribution, real units.
+        sampling_rate: q, the probability of each record to take part in a round; below 1 with Gaussian noise only.
 
     Raises:
-        ValueError: the sensitivity is in another norm.
+        ValueError: the sensitivity is in another norm, or Laplace noise meets a sampling rate below 1.
     """
 
     distribution: Distribution
@@ -95,20 +98,31 @@ class Calibration:
     rounds: int
     sensitivity: Sensitivity
     bound: float
+    sampling_rate: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.sampling_rate < 1 and self.distribution != "gaussian":
+            raise ValueError("sub-sampling is accounted for with Gaussian noise only")
         if self.sensitivity.norm is not Norm.L2:
             raise ValueError(f"a method states an L2 sensitivity, not one of norm {self.sensitivity.norm.value}")
 
     @property
-    def _mechanism(self) -> GaussianMechanism | LaplaceMechanism:
-        kind = GaussianMechanism if self.distribution == "gaussian" else LaplaceMechanism
-        return kind(noise_scale=self.noise.scale)
+    def _mechanism(self) -> GaussianMechanism | LaplaceMechanism | SubsampledGaussianMechanism:
+        if self.distribution == "laplace":
+            return LaplaceMechanism(noise_scale=self.noise.scale)
+        if self.sampling_rate < 1:
+            return SubsampledGaussianMechanism(noise_scale=self.noise.scale, sampling_rate=self.sampling_rate)
+        return GaussianMechanism(noise_scale=self.noise.scale)
 
     @property
     def _rounding(self) -> float:
-        """What rounding adds to the integer sensitivity."""
-        return float(self.dimension) if self.distribution == "laplace" else math.sqrt(self.dimension)
+        """What rounding adds to the integer sensitivity.
+
+        With a sample, one record's term is measured against the sum without it: rounding counts for each of the two.
+        """
+        if self.distribution == "laplace":
+            return float(self.dimension)
+        return (2 if self.sampling_rate < 1 else 1) * math.sqrt(self.dimension)
 
     @property
     def _slope(self) -> float:

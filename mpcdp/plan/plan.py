@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpcdp.errors import PlanError
+from mpcdp.mpc.backend import CorrelationRequest
 from mpcdp.mpc.noise import OFFSET, Distribution, Mode, UniversalNoise, universal_noise
 from mpcdp.plan.calibration import Calibration, DeltaTerms, rounded_up
 from mpcdp.plan.text import description, statement, warnings
+from mpcdp.privacy.accountant import compose, gaussian_epsilon
 from mpcdp.privacy.budget import PrivacyBudget
 from mpcdp.privacy.sensitivity import Sensitivity
 from mpcdp.secret_sharing.fixed_point import Encoding
@@ -36,6 +39,10 @@ class Plan:
         rounds: number of releases T.
         record_counts: n_j of every owner, in the task's order; public.
         minimum_owners: a round with fewer contributions is not released.
+        minimum_records: nor is one of owners with fewer records together.
+        method: how the model is trained.
+        settings: of the method, what everybody has to agree on besides the task.
+        sampling_rate: probability of each record to take part in a round.
         party_count: number of compute parties k.
         sensitivity: of one round's sum of contributions, L2, real units.
         integer_sensitivity: of one round's sum of encoded contributions, in the mechanism's norm, ring units.
@@ -52,7 +59,8 @@ class Plan:
 
     Guarantees:
         The session's releases are cost-differentially private under the relation of ``sensitivity``, and the cost fits
-        what the task asked; at most 0.1 % of the asked budget is left unused.
+        what the task asked. With Gaussian noise at most 0.1 % of the asked delta is left unused; with Laplace noise at
+        most 0.1 % of epsilon, while delta is only what the sampler's own error costs.
     """
 
     task_name: str
@@ -61,6 +69,10 @@ class Plan:
     rounds: int
     record_counts: tuple[int, ...]
     minimum_owners: int
+    minimum_records: int
+    method: str
+    settings: Mapping[str, float | str]
+    sampling_rate: float
     party_count: int
     sensitivity: Sensitivity
     integer_sensitivity: Sensitivity
@@ -83,6 +95,10 @@ class Plan:
             self.dimension,
             self.rounds,
             self.minimum_owners,
+            self.minimum_records,
+            self.method,
+            sorted(self.settings.items()),
+            self.sampling_rate,
             self.distribution,
             self.noise_mode,
             self.noise.scale,
@@ -90,7 +106,25 @@ class Plan:
             self.encoding.scale,
             self.encoding.bound,
         ]
-        return hashlib.sha256(b"mpcdp/plan/1\0" + json.dumps(agreed).encode()).digest()
+        return hashlib.sha256(b"mpcdp/plan/2\0" + json.dumps(agreed).encode()).digest()
+
+    @property
+    def noise_schedule(self) -> tuple[CorrelationRequest, ...]:
+        """The dealer's correlations for the joint noise of all rounds."""
+        return self.noise.schedule(self.dimension * self.rounds)
+
+    def spent(self, rounds: int) -> float:
+        """Return the epsilon that so many rounds cost, at the plan's delta; at most the plan's own.
+
+        Args:
+            rounds: how many were released, from 0 to all.
+        """
+        if rounds == 0:
+            return 0.0
+        if self.distribution == "laplace" or self.sampling_rate < 1:
+            return self.cost.epsilon * (rounds / self.rounds if self.distribution == "laplace" else 1.0)
+        mu = compose(mu=self.integer_sensitivity.bound / self.noise.scale, rounds=rounds)
+        return min(self.cost.epsilon, gaussian_epsilon(mu=mu, delta=self.delta_terms.mechanism))
 
     @property
     def decode_offset(self) -> float:
@@ -125,6 +159,10 @@ class Plan:
             "rounds": self.rounds,
             "record_counts": list(self.record_counts),
             "minimum_owners": self.minimum_owners,
+            "minimum_records": self.minimum_records,
+            "method": self.method,
+            "settings": dict(self.settings),
+            "sampling_rate": self.sampling_rate,
             "parties": self.party_count,
             "sensitivity": _json(self.sensitivity),
             "integer_sensitivity": _json(self.integer_sensitivity),
@@ -171,6 +209,7 @@ def make_plan(task: Task) -> Plan:
         rounds=method.rounds,
         sensitivity=sensitivity,
         bound=max(bounds),
+        sampling_rate=method.sampling_rate,
     )
     scale = calibration.solve(asked)
     terms = calibration.delta_terms(scale, epsilon=asked.epsilon)
@@ -182,6 +221,10 @@ def make_plan(task: Task) -> Plan:
         rounds=method.rounds,
         record_counts=task.record_counts,
         minimum_owners=task.session.minimum_owners,
+        minimum_records=task.minimum_records,
+        method=task.method_.kind,
+        settings=method.settings,
+        sampling_rate=method.sampling_rate,
         party_count=len(task.compute_parties),
         sensitivity=sensitivity,
         integer_sensitivity=calibration.integer_sensitivity(scale),

@@ -22,8 +22,14 @@ def statement(plan: "Plan") -> str:
         f"It holds against everybody who sees the released model, against the coordinator, and against {parties} and "
         "any other owners who pool all they saw.",
         "It assumes that all processes follow the protocol (semi-honest: curious, but not cheating) and that at least "
-        "one compute party tells nobody what it saw.",
+        "one compute party tells nobody what it saw. Against those who pool what they saw it is computational: it "
+        "rests on AES-256, HMAC-SHA256 and TLS.",
     ]
+    if plan.sampling_rate < 1:
+        lines.append(
+            f"It assumes that nobody but an owner knows which of its records took part in a round: each does with "
+            f"probability {plan.sampling_rate:g}."
+        )
     if plan.noise_mode == "joint":
         lines.append("It assumes that the dealer colludes with nobody: no compute party knows any part of the noise.")
     else:
@@ -53,7 +59,12 @@ def description(plan: "Plan") -> str:
     terms = plan.delta_terms
     rows = [
         ("task", f"{plan.task_name}, digest {plan.task_digest.hex()[:16]}"),
-        ("owners", f"{len(plan.record_counts)} with {sum(plan.record_counts)} records, at least {plan.minimum_owners}"),
+        (
+            "owners",
+            f"{len(plan.record_counts)} with {sum(plan.record_counts)} records, at least {plan.minimum_owners} with "
+            f"{plan.minimum_records}",
+        ),
+        ("method", f"{plan.method}, {', '.join(f'{name} {_shown(value)}' for name, value in plan.settings.items())}"),
         ("model", f"{plan.dimension} coordinates, {plan.rounds} release(s)"),
         ("sensitivity", f"{plan.sensitivity.bound:.6g} (L2, sum of contributions); {plan.sensitivity.relation.value}"),
         ("noise", f"discrete {plan.distribution.capitalize()}, scale {plan.noise_scale:.6g} per copy; {copies}"),
@@ -67,6 +78,10 @@ def description(plan: "Plan") -> str:
     lines = [f"{label:<12} {text}" for label, text in rows]
     lines += [f"warning      {warning}" for warning in plan.warnings()]
     return "\n".join([*lines, "", plan.statement()])
+
+
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _rounded_up(value: float) -> str:

@@ -21,7 +21,7 @@ from mpcdp.mpc.noise_bank import NoiseBank, prepare_joint, prepare_per_party
 from mpcdp.plan import Plan
 from mpcdp.roles.journal import PartyJournal
 from mpcdp.roles.session import Deadline, SessionMonitor, limits_of, waiting_seconds
-from mpcdp.roles.training import History, owner_names
+from mpcdp.roles.training import History, owner_names, record_count
 from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.secret_sharing.randomness import KEY_BYTES
 from mpcdp.secret_sharing.shares import NoisedVector, SharedVector
@@ -137,7 +137,7 @@ class ComputeParty:
             party=self._name,
             nonce=secrets.token_bytes(KEY_BYTES),
             batch="noise",
-            schedule_digest=schedule_digest(self._plan.noise.schedule(self._plan.dimension * self._plan.rounds)),
+            schedule_digest=schedule_digest(self._plan.noise_schedule),
         )
         seed, corrections = self._network.dealer(dealer).deal(self._name, request)
         return ReceivedCorrelations(seed, corrections)
@@ -189,6 +189,11 @@ class ComputeParty:
     def _check_owner_set(self, owners: OwnerSet) -> None:
         if not owners <= self._enrolled():
             raise ProtocolError("the round's owner set has strangers: run the same version of mpcdp everywhere")
+        if record_count(self._task, owners) < self._plan.minimum_records:
+            raise ProtocolError(
+                f"the owners left have {record_count(self._task, owners)} records, fewer than the task's "
+                f"{self._plan.minimum_records}: see the logs of those that are missing"
+            )
         if len(owners) < self._plan.minimum_owners:
             raise ProtocolError(
                 f"only {len(owners)} owners both uploaded and enrolled at every compute party, fewer than the task's "

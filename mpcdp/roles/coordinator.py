@@ -137,6 +137,7 @@ class Coordinator:
                 round=round_index,
                 rounds=self._plan.rounds,
                 owners=len(release.owners),
+                epsilon=self._plan.spent(round_index + 1),
                 seconds=round(time.monotonic() - begin, 4),
             )
         if release is None:

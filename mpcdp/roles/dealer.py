@@ -73,7 +73,7 @@ class Dealer:
         self._monitor.check(request.ref)
         if request.batch != "noise":
             raise ProtocolError(f"there is no batch named {request.batch!r} in this task")
-        schedule = self._plan.noise.schedule(self._plan.dimension * self._plan.rounds)
+        schedule = self._plan.noise_schedule
         if request.schedule_digest != schedule_digest(schedule):
             raise ProtocolError("the batch does not fit the dealer's plan: run the same version of mpcdp everywhere")
         with self._monitor.changed:

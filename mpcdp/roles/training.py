@@ -122,7 +122,7 @@ class Training:
                 f"{self._plan.dimension}"
             )
         known = OwnerSet.of(range(len(self._task.owners)))
-        if not release.owners <= known or len(release.owners) < self._plan.minimum_owners:
+        if not release.owners <= known or not self._enough(release.owners):
             raise ProtocolError(
                 f"{self._source}: the release of round {round_index} is of owners that the task does not allow"
             )
@@ -135,6 +135,10 @@ class Training:
         )
         self._history.append(release)
         self._owners.append(release.owners)
+
+    def _enough(self, owners: OwnerSet) -> bool:
+        records = record_count(self._task, owners)
+        return len(owners) >= self._plan.minimum_owners and records >= self._plan.minimum_records
 
     def model(self) -> TrainedModel:
         """Put the model together with its schema and its privacy statement."""

@@ -1,7 +1,7 @@
 """Sessions of many rounds: owners that come and go, and a coordinator that asks for the wrong thing."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ class _Averaging:
 
     rounds = ROUNDS
     dimension = parameter_count = 4
+    sampling_rate = 1.0
+    settings: Mapping[str, float | str] = {}
 
     def sensitivity(self, record_counts: Sequence[int]) -> Sensitivity:
         return Sensitivity(norm=Norm.L2, bound=2.0, relation=Relation.REPLACE_ONE)

@@ -1,0 +1,65 @@
+"""What is wrong between values of a task that are right one by one."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mpcdp.task.task import Task
+
+__all__ = ["contradictions"]
+
+
+def contradictions(task: "Task") -> Iterator[str]:
+    """Find what is wrong between values that are right one by one."""
+    if (task.model.kind == "huber-svm") != (task.model.huber_width is not None):
+        yield (
+            f'model.huber_width: expected with kind = "huber-svm", and only with it, got {task.model.huber_width} with '
+            f'"{task.model.kind}"'
+        )
+    yield from _contradictions_of_method(task)
+    if not 2 <= len(task.compute_parties) <= 5:
+        yield f"compute_parties: expected 2 to 5 [[compute_parties]], got {len(task.compute_parties)}"
+    if (task.privacy.noise == "joint") != (task.dealer is not None):
+        yield (
+            'dealer: expected a [dealer] with privacy.noise = "joint", and only with it, got '
+            f'{"one" if task.dealer else "none"} with "{task.privacy.noise}"'
+        )
+    if not task.owners:
+        yield "owners: expected at least one [[owners]], got none"
+    if task.session.minimum_owners > len(task.owners):
+        yield f"session.minimum_owners: expected at most {len(task.owners)}, got {task.session.minimum_owners}"
+    for what in ("name", "certificate"):
+        for value, count in Counter(getattr(member, what) for member in task.members()).items():
+            if count > 1:
+                yield f"{what}: expected every {what} once in the whole task, got {value!r} {count} times"
+
+
+_LABELS = {
+    "logistic-regression": ("binary",),
+    "huber-svm": ("binary",),
+    "multinomial-logistic-regression": ("multi-class",),
+    "ridge-regression": ("number", "binary"),
+}
+_ONLY_GRADIENT = ("rounds", "learning_rate", "clipping_norm", "momentum", "averaging", "radius", "sampling_rate")
+
+
+def _contradictions_of_method(task: "Task") -> Iterator[str]:
+    """Find what is wrong between [method], [model], [privacy] and the label."""
+    method, model, label = task.method_.kind, task.model, task.schema_.label
+    if label.kind not in _LABELS[model.kind]:
+        yield f'schema.label: expected {" or ".join(_LABELS[model.kind])} with "{model.kind}", got {label.kind}'
+    if method == "output-perturbation" and model.kind not in ("logistic-regression", "huber-svm"):
+        yield f'model.kind: expected a loss of a margin with output perturbation, got "{model.kind}"'
+    if method == "statistics" and model.kind != "ridge-regression":
+        yield f'model.kind: expected "ridge-regression" with the method "statistics", got "{model.kind}"'
+    if method == "gradient-perturbation" and task.privacy.mechanism != "gaussian":
+        yield f'privacy.mechanism: expected "gaussian" with gradient perturbation, got "{task.privacy.mechanism}"'
+    if (model.certificate is not None) != (method == "output-perturbation"):
+        yield f"model.certificate: expected with output perturbation, and only with it, got {model.certificate}"
+    if (model.regularization is None) != (method == "statistics"):
+        yield f'model.regularization: expected with every method but "statistics", got {model.regularization}'
+    if method != "gradient-perturbation":
+        for name in _ONLY_GRADIENT:
+            if getattr(task.method_, name) is not None:
+                yield f'method.{name}: expected with gradient perturbation only, got it with "{method}"'

@@ -1,0 +1,89 @@
+"""From what a task asks for to the method that trains, with what the rules choose filled in."""
+
+import math
+from typing import TYPE_CHECKING
+
+from mpcdp.errors import ConfigError
+from mpcdp.learning.gradient_perturbation import SAMPLING_STEPS, GradientPerturbation
+from mpcdp.learning.linear import LinearModel, MarginResiduals, Residuals, SoftmaxResiduals, SquaredResiduals
+from mpcdp.learning.losses import HuberSvmLoss, LogisticLoss, Loss
+from mpcdp.learning.method import Method
+from mpcdp.learning.output_perturbation import OutputPerturbation
+from mpcdp.learning.schedule import choose_schedule
+from mpcdp.learning.statistics import SufficientStatistics
+from mpcdp.privacy.accountant import gaussian_mu
+
+if TYPE_CHECKING:
+    from mpcdp.task.task import Task
+
+__all__ = ["linear_model_of", "loss_of", "method_of"]
+
+
+def loss_of(task: "Task") -> Loss:
+    """Build the margin loss that [model] names.
+
+    Raises:
+        ConfigError: the model has another kind of loss.
+    """
+    match task.model.kind:
+        case "huber-svm":
+            return HuberSvmLoss(width=task.model.huber_width or 1.0)
+        case "logistic-regression":
+            return LogisticLoss()
+    raise ConfigError(f"model.kind: {task.model.kind} has no loss of a margin")
+
+
+def method_of(task: "Task") -> Method:
+    """Build the method that [method] names."""
+    dimension, model = task.schema_.dimension, task.model
+    match task.method_.kind:
+        case "statistics":
+            return SufficientStatistics(parameter_count=dimension)
+        case "gradient-perturbation":
+            return _gradient_perturbation(task)
+    return OutputPerturbation(
+        loss=loss_of(task),
+        regularization=model.regularization or math.nan,
+        certificate=model.certificate or math.nan,
+        dimension=dimension,
+        training_seconds=task.deadlines.start_seconds,
+    )
+
+
+def linear_model_of(task: "Task") -> LinearModel:
+    """Build the linear model that [model] names, for training by gradients."""
+    kind: Residuals
+    match task.model.kind:
+        case "ridge-regression":
+            kind = SquaredResiduals()
+        case "multinomial-logistic-regression":
+            kind = SoftmaxResiduals(task.schema_.label.class_count)
+        case _:
+            kind = MarginResiduals(loss_of(task))
+    return LinearModel(kind=kind, dimension=task.schema_.dimension)
+
+
+def _gradient_perturbation(task: "Task") -> GradientPerturbation:
+    asked, model, regularization = task.method_, linear_model_of(task), task.model.regularization or 0.0
+    schedule = choose_schedule(
+        mu=gaussian_mu(epsilon=task.privacy.epsilon, delta=task.privacy.delta),
+        record_count=sum(task.record_counts),
+        gradient_bound=model.gradient_bound,
+        smoothness=model.smoothness,
+        regularization=regularization,
+        rounds=asked.rounds,
+        learning_rate=asked.learning_rate,
+        clipping_norm=asked.clipping_norm,
+    )
+    rate = 1.0 if asked.sampling_rate is None else asked.sampling_rate
+    return GradientPerturbation(
+        model=model,
+        rounds=schedule.rounds,
+        learning_rate=schedule.learning_rate,
+        clipping_norm=schedule.clipping_norm,
+        regularization=regularization,
+        momentum=asked.momentum or 0.0,
+        averaging=asked.averaging is not False,
+        radius=asked.radius,
+        sampling_rate=max(1, round(rate * SAMPLING_STEPS)) / SAMPLING_STEPS,
+    )
