@@ -163,10 +163,12 @@ class CoordinatorConfig(Config):
     Args:
         role: ``"coordinator"``.
         listen: ``"host:port"`` at which this process answers.
+        validation: public table with labels on which the model is judged after every round; none when absent.
     """
 
     role: Literal["coordinator"]
     listen: _Address
+    validation: _FilePath | None = None
 
 
 def load_config(path: Path, config_type: type[_Config]) -> _Config:

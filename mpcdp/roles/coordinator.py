@@ -16,8 +16,10 @@ from typing import TypeVar
 import numpy as np
 import structlog
 
+from mpcdp.data.dataset import Dataset
 from mpcdp.errors import MpcdpError, PeerError, PeerTimeout, ProtocolError
 from mpcdp.learning.model import TrainedModel
+from mpcdp.learning.scores import quality, scores
 from mpcdp.plan import Plan
 from mpcdp.roles.session import Deadline, SessionMonitor, limits_of, new_session
 from mpcdp.roles.training import Training
@@ -51,13 +53,17 @@ class Coordinator:
         plan: the task's plan.
         network: this process's access to the others.
         output: where the released model is written.
+        validation: public records on which the model is judged after every round, if there are any.
     """
 
-    def __init__(self, task: Task, plan: Plan, network: Network, output: Path) -> None:
+    def __init__(
+        self, task: Task, plan: Plan, network: Network, output: Path, *, validation: Dataset | None = None
+    ) -> None:
         self._task = task
         self._plan = plan
         self._network = network
         self._output = output
+        self._validation = validation
         self._parties = tuple(party.name for party in task.compute_parties)
         self._monitor = SessionMonitor(task)
         self._limits = limits_of(task, dimension=plan.dimension, rounds=plan.rounds)
@@ -138,11 +144,20 @@ class Coordinator:
                 rounds=self._plan.rounds,
                 owners=len(release.owners),
                 epsilon=self._plan.spent(round_index + 1),
+                **self._judged(training),
                 seconds=round(time.monotonic() - begin, 4),
             )
         if release is None:
             raise ProtocolError("the plan has no rounds")
         return release
+
+    def _judged(self, training: Training) -> dict[str, float]:
+        """Return how good the model is by now on the public validation records, to be logged."""
+        if self._validation is None:
+            return {}
+        label = self._task.schema_.label
+        values = scores(training.state.model, self._validation.features, label=label)
+        return {"validation": round(quality(values, self._validation.labels, label=label), 6)}
 
     def _open_session(self, ref: SessionRef) -> None:
         """Open the session everywhere at once: parties prepare their noise together."""

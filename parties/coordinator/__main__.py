@@ -3,13 +3,16 @@
 import sys
 
 from mpcdp.config import CoordinatorConfig
+from mpcdp.data.table import read_dataset
 from mpcdp.roles.coordinator import Coordinator
 from mpcdp.roles.process import Process, run_process
 
 
 def start(process: Process[CoordinatorConfig]) -> None:
     """Run the session and write the model."""
-    coordinator = Coordinator(process.task, process.plan, process.network, process.config.state)
+    config, schema = process.config, process.task.schema_
+    validation = None if config.validation is None else read_dataset(config.validation, schema)
+    coordinator = Coordinator(process.task, process.plan, process.network, config.state, validation=validation)
     coordinator.run()
     process.report(seconds=coordinator.seconds)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from networks import TestNetwork, make_network, task_document, without_noise
+from networks import TestNetwork, make_network, task_document, without_noise, write_table
 
 from mpcdp.learning.model import TrainedModel
 from mpcdp.local_network import LocalNetwork, ProcessResult
@@ -57,6 +57,9 @@ def test_rounds_without_noise_are_those_in_the_clear(tmp_path: Path) -> None:
 def test_every_round_is_noised_and_what_was_spent_is_told(tmp_path: Path, noise: str) -> None:
     privacy = {"epsilon": 2.0, "delta": 1e-6, "mechanism": "gaussian", "noise": noise}
     made = make_network(tmp_path, _document([60, 45], privacy=privacy, method={"sampling_rate": 0.5}))
+    write_table(tmp_path / "public.csv", records=200, features=4, seed=99)
+    config = made.folder / "coordinator" / "coordinator.toml"
+    config.write_text(f'validation = "{tmp_path / "public.csv"}"\n' + config.read_text())
     with made.processes() as network:
         network.start()
         _succeeded(network.wait(DEADLINE))
@@ -64,6 +67,7 @@ def test_every_round_is_noised_and_what_was_spent_is_told(tmp_path: Path, noise:
     assert [entry["round"] for entry in released] == list(range(ROUNDS))
     assert released[-1]["epsilon"] == pytest.approx(2.0)
     assert {entry["owners"] for entry in released} == {2}
+    assert all(0.3 < entry["validation"] <= 1 for entry in released)
     models = _models(made)
     assert all(np.array_equal(model, models[0]) for model in models)
     # 105 records at epsilon 2: the noise on a coordinate of the model is far larger than any rounding.
