@@ -403,3 +403,22 @@ def test_spending_grows_to_the_plan_s_epsilon() -> None:
         assert spent[0] == 0
         assert spent == sorted(spent)
         assert spent[-1] == pytest.approx(plan.cost.epsilon, rel=1e-6)
+
+
+def test_a_module_is_trained_by_gradients_and_its_first_parameters_are_agreed_on(tmp_path: Path) -> None:
+    text = _SAMPLE.with_name("task-gradient.toml").read_text(encoding="utf-8")
+    module = 'kind = "module"\nfactory = "mpcdp.learning.modules:small_mlp"\nloss = "cross-entropy"\nseed = 3\n'
+    path = tmp_path / "task.toml"
+    path.write_text(re.sub(r'kind = "logistic-regression".*\n', module, text), encoding="utf-8")
+    task = load_task(path)
+    plan = make_plan(task)
+    assert plan.dimension == 5 * 16 + 16 + 1
+    assert len(str(plan.settings["first_parameters"])) == 16
+    other = make_plan(task.model_copy(update={"model": task.model.model_copy(update={"seed": 4})}))
+    assert other.settings["first_parameters"] != plan.settings["first_parameters"]
+    path.write_text(path.read_text(encoding="utf-8").replace("seed = 3\n", ""), encoding="utf-8")
+    with pytest.raises(TaskError, match="seed: expected with kind"):
+        load_task(path)
+    path.write_text(_SAMPLE.read_text(encoding="utf-8").replace("certificate = 1e-8 ", "certificate = 1e-8\nseed = 1 "))
+    with pytest.raises(TaskError, match="seed: expected with kind"):
+        load_task(path)

@@ -66,4 +66,5 @@ def _table(task: Task, folder: Path, owner: str) -> Dataset:
 
 def _quality(task: Task, datasets: dict[str, Dataset], judged: Dataset, *, noise: bool) -> float:
     model, label = run_in_the_clear(task, datasets, noise=noise), task.schema_.label
-    return quality(scores(model, judged.features, label=label), judged.labels, label=label)
+    values = scores(model, judged.features, label=label, module=task.module())
+    return quality(values, judged.labels, label=label)

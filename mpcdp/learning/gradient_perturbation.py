@@ -58,6 +58,11 @@ class PerRecordGradients(Protocol):
         """Number of coordinates p of a model."""
         ...
 
+    @property
+    def fingerprint(self) -> str:
+        """Tell first models apart, for people and for the plan's digest."""
+        ...
+
     def initial_parameters(self) -> NDArray[np.float64]:
         """Return the public first model, shape (p,)."""
         ...
@@ -138,6 +143,7 @@ class GradientPerturbation:
             "averaging": "last half" if self.averaging else "none",
             "radius": "none" if self.radius is None else self.radius,
             "sampling_rate": self.sampling_rate,
+            "first_parameters": self.model.fingerprint,
         }
 
     def sensitivity(self, record_counts: Sequence[int]) -> Sensitivity:

@@ -161,6 +161,11 @@ class LinearModel:
         """Bound on the second derivative of a record's loss in any direction."""
         return self.kind.smoothness
 
+    @property
+    def fingerprint(self) -> str:
+        """What the first model is."""
+        return "zeros"
+
     def initial_parameters(self) -> NDArray[np.float64]:
         """Return zeros, shape (K d,)."""
         return np.zeros(self.parameter_count)

@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from mpcdp.data.schema import Schema
 from mpcdp.errors import InputError
+from mpcdp.learning.module_model import ModuleModel, RecordLoss
 from mpcdp.learning.scores import output_count, scores
 
-__all__ = ["PrivacyStatement", "TrainedModel"]
+__all__ = ["ModuleSource", "PrivacyStatement", "TrainedModel"]
 
 
 class PrivacyStatement(BaseModel):
@@ -33,8 +34,19 @@ class PrivacyStatement(BaseModel):
     text: str
 
 
+class ModuleSource(BaseModel):
+    """Which PyTorch module a model's coefficients belong to: the task's ``factory``, ``loss`` and ``seed``."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    factory: str
+    loss: RecordLoss
+    seed: int
+
+
 class TrainedModel(BaseModel):
-    """A linear model that a session released. The file is JSON: loading it runs no code.
+    """A model that a session released. The file is JSON: loading it runs no code, but *predicting* with a module
+    imports the factory it names; do that with models from people whose software you would install.
 
     Args:
         task: the task's name.
@@ -43,7 +55,8 @@ class TrainedModel(BaseModel):
         kind: what was trained.
         record_schema: how a row becomes features.
         coefficients: one per feature of the schema, the bias last; for three or more classes, those of each class in
-            turn.
+            turn; or the parameters of a module.
+        module: where the module comes from; None for linear models.
         owners: whose contributions the last round held.
         privacy: what it cost each record.
     """
@@ -54,7 +67,8 @@ class TrainedModel(BaseModel):
     task: str
     task_digest: str
     session: str
-    kind: Literal["logistic-regression", "huber-svm", "multinomial-logistic-regression", "ridge-regression"]
+    kind: Literal["logistic-regression", "huber-svm", "multinomial-logistic-regression", "ridge-regression", "module"]
+    module: ModuleSource | None = None
     record_schema: Schema
     coefficients: tuple[float, ...]
     owners: tuple[str, ...]
@@ -63,7 +77,9 @@ class TrainedModel(BaseModel):
     @model_validator(mode="after")
     def _dimension_fits(self) -> "TrainedModel":
         expected = output_count(self.record_schema.label) * self.record_schema.dimension
-        if len(self.coefficients) != expected:
+        if (self.module is None) == (self.kind == "module"):
+            raise ValueError("a module's source belongs to models of kind module, and only to them")
+        if self.module is None and len(self.coefficients) != expected:
             raise ValueError(f"{len(self.coefficients)} coefficients for {expected} features and outputs")
         if not np.isfinite(self.coefficients).all():
             raise ValueError("a coefficient is not a finite number")
@@ -103,7 +119,22 @@ class TrainedModel(BaseModel):
         Args:
             features: shape (n, d), as `mpcdp.data.table.read_features` makes them.
         """
-        return scores(np.asarray(self.coefficients), features, label=self.record_schema.label)
+        label, source = self.record_schema.label, self.module
+        module = None
+        if source is not None:
+            module = ModuleModel(
+                factory=source.factory,
+                loss=source.loss,
+                seed=source.seed,
+                dimension=self.record_schema.dimension,
+                outputs=output_count(label),
+            )
+            if module.parameter_count != len(self.coefficients):
+                raise InputError(
+                    f"model: {source.factory} makes a module of {module.parameter_count} parameters, the file has "
+                    f"{len(self.coefficients)}: install the version of its package that the model was trained with"
+                )
+        return scores(np.asarray(self.coefficients), features, label=label, module=module)
 
     def predict(self, features: NDArray[np.float64]) -> list[str]:
         """Return the predicted class of each row, or the predicted number in the column's own units."""

@@ -1,9 +1,10 @@
-"""From a linear model's coefficients to scores, and from scores to how good they are."""
+"""From a model's coefficients to scores, and from scores to how good they are."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpcdp.data.schema import Label
+from mpcdp.learning.module_model import ModuleModel
 
 __all__ = ["output_count", "quality", "scores"]
 
@@ -13,15 +14,26 @@ def output_count(label: Label) -> int:
     return label.class_count if label.kind == "multi-class" else 1
 
 
-def scores(coefficients: NDArray[np.float64], features: NDArray[np.float64], *, label: Label) -> NDArray[np.float64]:
+def scores(
+    coefficients: NDArray[np.float64],
+    features: NDArray[np.float64],
+    *,
+    label: Label,
+    module: ModuleModel | None = None,
+) -> NDArray[np.float64]:
     """Return each row's scores, shape (n,), or (n, K) for three or more classes.
 
     Args:
-        coefficients: shape (d,), or (K d,) with those of each class in turn.
+        coefficients: shape (d,), or (K d,) with those of each class in turn; or the module's parameters, shape (p,).
         features: shape (n, d).
         label: what is predicted.
+        module: the PyTorch module whose parameters they are; None for linear models.
     """
-    values: NDArray[np.float64] = features @ coefficients.reshape(output_count(label), -1).T
+    values: NDArray[np.float64]
+    if module is None:
+        values = features @ coefficients.reshape(output_count(label), -1).T
+    else:
+        values = module.scores(coefficients, features)
     return values[:, 0] if values.shape[1] == 1 else values
 
 

@@ -156,7 +156,8 @@ class Coordinator:
         if self._validation is None:
             return {}
         label = self._task.schema_.label
-        values = scores(training.state.model, self._validation.features, label=label)
+        module = self._task.module()
+        values = scores(training.state.model, self._validation.features, label=label, module=module)
         return {"validation": round(quality(values, self._validation.labels, label=label), 6)}
 
     def _open_session(self, ref: SessionRef) -> None:

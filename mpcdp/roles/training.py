@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mpcdp.errors import ProtocolError
 from mpcdp.learning.method import TrainingState
-from mpcdp.learning.model import PrivacyStatement, TrainedModel
+from mpcdp.learning.model import ModuleSource, PrivacyStatement, TrainedModel
 from mpcdp.plan import Plan
 from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.task import Task
@@ -63,6 +63,13 @@ class History:
         following.update(np.ascontiguousarray(release.values, dtype="<i8").data)
         self._digest = following.digest()
         self._rounds += 1
+
+
+def _module_source(task: Task) -> ModuleSource | None:
+    asked = task.model
+    if asked.factory is None or asked.loss is None or asked.seed is None:
+        return None
+    return ModuleSource(factory=asked.factory, loss=asked.loss, seed=asked.seed)
 
 
 class Training:
@@ -149,6 +156,7 @@ class Training:
             session=self._ref.session.hex(),
             kind=task.model.kind,
             record_schema=task.schema_,
+            module=_module_source(task),
             coefficients=tuple(self._state.model.tolist()),
             owners=owner_names(task, self._owners[-1]),
             privacy=PrivacyStatement(

@@ -40,7 +40,9 @@ _LABELS = {
     "huber-svm": ("binary",),
     "multinomial-logistic-regression": ("multi-class",),
     "ridge-regression": ("number", "binary"),
+    "module": ("binary", "multi-class", "number"),
 }
+_ONLY_MODULE = ("factory", "loss", "seed")
 _ONLY_GRADIENT = ("rounds", "learning_rate", "clipping_norm", "momentum", "averaging", "radius", "sampling_rate")
 
 
@@ -59,6 +61,13 @@ def _contradictions_of_method(task: "Task") -> Iterator[str]:
         yield f"model.certificate: expected with output perturbation, and only with it, got {model.certificate}"
     if (model.regularization is None) != (method == "statistics"):
         yield f'model.regularization: expected with every method but "statistics", got {model.regularization}'
+    if model.kind == "module" and (model.loss == "squared-error") != (label.kind == "number"):
+        yield f'model.loss: expected "squared-error" with a number to predict, and only with it, got "{model.loss}"'
+    if model.kind == "module" and method != "gradient-perturbation":
+        yield f'method.kind: expected "gradient-perturbation" with a module, got "{method}"'
+    for name in _ONLY_MODULE:
+        if (getattr(model, name) is None) == (model.kind == "module"):
+            yield f'model.{name}: expected with kind = "module", and only with it, got {getattr(model, name)!r}'
     if method != "gradient-perturbation":
         for name in _ONLY_GRADIENT:
             if getattr(task.method_, name) is not None:

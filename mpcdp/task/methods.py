@@ -8,15 +8,17 @@ from mpcdp.learning.gradient_perturbation import SAMPLING_STEPS, GradientPerturb
 from mpcdp.learning.linear import LinearModel, MarginResiduals, Residuals, SoftmaxResiduals, SquaredResiduals
 from mpcdp.learning.losses import HuberSvmLoss, LogisticLoss, Loss
 from mpcdp.learning.method import Method
+from mpcdp.learning.module_model import ModuleModel
 from mpcdp.learning.output_perturbation import OutputPerturbation
 from mpcdp.learning.schedule import choose_schedule
+from mpcdp.learning.scores import output_count
 from mpcdp.learning.statistics import SufficientStatistics
 from mpcdp.privacy.accountant import gaussian_mu
 
 if TYPE_CHECKING:
     from mpcdp.task.task import Task
 
-__all__ = ["linear_model_of", "loss_of", "method_of"]
+__all__ = ["linear_model_of", "loss_of", "method_of", "module_of"]
 
 
 def loss_of(task: "Task") -> Loss:
@@ -50,6 +52,20 @@ def method_of(task: "Task") -> Method:
     )
 
 
+def module_of(task: "Task") -> ModuleModel | None:
+    """Build the PyTorch module that [model] names, if it names one."""
+    asked, label = task.model, task.schema_.label
+    if asked.factory is None or asked.loss is None or asked.seed is None:
+        return None
+    return ModuleModel(
+        factory=asked.factory,
+        loss=asked.loss,
+        seed=asked.seed,
+        dimension=task.schema_.dimension,
+        outputs=output_count(label),
+    )
+
+
 def linear_model_of(task: "Task") -> LinearModel:
     """Build the linear model that [model] names, for training by gradients."""
     kind: Residuals
@@ -64,7 +80,8 @@ def linear_model_of(task: "Task") -> LinearModel:
 
 
 def _gradient_perturbation(task: "Task") -> GradientPerturbation:
-    asked, model, regularization = task.method_, linear_model_of(task), task.model.regularization or 0.0
+    asked, regularization = task.method_, task.model.regularization or 0.0
+    model = module_of(task) or linear_model_of(task)
     schedule = choose_schedule(
         mu=gaussian_mu(epsilon=task.privacy.epsilon, delta=task.privacy.delta),
         record_count=sum(task.record_counts),

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from mpcdp.config import Name, Section
+from mpcdp.learning.module_model import RecordLoss
 
 __all__ = ["Deadlines", "Header", "MethodChoice", "Model", "Owner", "Participant", "Privacy", "SessionRules"]
 
@@ -43,12 +44,19 @@ class Model(Section):
         certificate: tau > 0, the public bound on the gradient's norm at every owner's solution; with the method
             ``"output-perturbation"`` only.
         huber_width: half the length of the Huber loss's rounded part, in (0, 1]; with ``"huber-svm"`` only.
+        factory: ``"package.module:function"`` that makes a PyTorch module; it and the next two with ``"module"`` only.
+            Its code runs at every process: agree on it as on any software.
+        loss: of one record.
+        seed: public; of the module's first parameters.
     """
 
-    kind: Literal["logistic-regression", "huber-svm", "multinomial-logistic-regression", "ridge-regression"]
+    kind: Literal["logistic-regression", "huber-svm", "multinomial-logistic-regression", "ridge-regression", "module"]
     regularization: Annotated[float, Field(gt=0)] | None = None
     certificate: Annotated[float, Field(gt=0)] | None = None
     huber_width: Annotated[float, Field(gt=0, le=1)] | None = None
+    factory: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
+    loss: RecordLoss | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
 
 class Privacy(Section):

@@ -12,8 +12,9 @@ from mpcdp.data.schema import Schema
 from mpcdp.errors import ConfigError, TaskError
 from mpcdp.learning.losses import Loss
 from mpcdp.learning.method import Method
+from mpcdp.learning.module_model import ModuleModel
 from mpcdp.task.contradictions import contradictions
-from mpcdp.task.methods import loss_of, method_of
+from mpcdp.task.methods import loss_of, method_of, module_of
 from mpcdp.task.sections import (
     Deadlines,
     Header,
@@ -132,6 +133,10 @@ class Task(Section):
             ConfigError: the model has another kind of loss.
         """
         return loss_of(self)
+
+    def module(self) -> ModuleModel | None:
+        """Build the PyTorch module that [model] names, None for linear models."""
+        return module_of(self)
 
     def method(self) -> Method:
         """Build the method that [method] names, with what the rules choose filled in."""

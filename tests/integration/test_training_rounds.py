@@ -82,6 +82,29 @@ def _wait_for_release(network: LocalNetwork, *, owners: int) -> None:
 
 
 @pytest.mark.slow
+def test_a_network_is_trained_and_predicts(tmp_path: Path) -> None:
+    document = _document([60, 45])
+    factory = "mpcdp.learning.modules:small_mlp"
+    document["model"] = {
+        "kind": "module",
+        "regularization": 0.01,
+        "factory": factory,
+        "loss": "cross-entropy",
+        "seed": 1,
+    }
+    made = make_network(tmp_path, document)
+    with made.processes() as network:
+        network.start()
+        _succeeded(network.wait(DEADLINE))
+    model = TrainedModel.load(made.model_path("owner-1"))
+    assert model == TrainedModel.load(made.model_path("coordinator"))
+    assert len(model.coefficients) == 5 * 16 + 16 + 1
+    predicted = model.predict(made.datasets["owner-1"].features)
+    assert len(predicted) == 60
+    assert set(predicted) <= {"no", "yes"}
+
+
+@pytest.mark.slow
 def test_an_owner_that_is_killed_is_left_out_and_comes_back(tmp_path: Path) -> None:
     deadlines = {"start_seconds": 20.0, "contribution_seconds": 1.0, "round_seconds": 20.0}
     # So many rounds that the last ones come long after a process has started again.
