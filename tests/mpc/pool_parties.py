@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -90,19 +91,23 @@ class _CrashingMesh:
         self._crash = crash if crash is not None and crash.rank == rank else None
         self._die = die
         self._number = count()
+        self.crashed = False
+
+    def _end(self) -> None:
+        self.crashed = True
+        self._die()
+        raise CrashError
 
     def exchange(self, operation: str, payload: bytes | memoryview) -> Sequence[bytes | memoryview]:
         number, meeting = next(self._number), self._meeting
         crash = self._crash is not None and self._crash.exchange == number
         if crash and self._crash is not None and not self._crash.sent:
-            self._die()
-            raise CrashError
+            self._end()
         with meeting.changed:
             meeting.sent[number, self.rank] = (operation, bytes(payload))
             meeting.changed.notify_all()
             if crash:
-                self._die()
-                raise CrashError
+                self._end()
             peers = range(self.size)
             meeting.changed.wait_for(
                 lambda: all((number, peer) in meeting.sent or peer in meeting.gone for peer in peers), 20
@@ -158,9 +163,12 @@ class Parties:
                 return job(pool, mesh, SharesUnsafe(rank, self.size, attempt))
             except MpcdpError as error:
                 return error
-            except CrashError as error:
+            except (CrashError, sqlite3.ProgrammingError) as error:
+                # What a process would have done that is gone fails on its closed database.
+                if not mesh.crashed:
+                    raise
                 self._lose_unfinished_writes(rank)
-                return error
+                return error if isinstance(error, CrashError) else CrashError()
             finally:
                 pool.close()
                 with meeting.changed:
@@ -172,8 +180,6 @@ class Parties:
 
     def _lose_unfinished_writes(self, rank: int) -> None:
         """What was not synced may be anything after a power cut: no file of a batch that is not ready is spared."""
-        import sqlite3
-
         with sqlite3.connect(self.path(rank) / "bank.db") as database:
             pending = {row[0] for row in database.execute("SELECT start FROM batch WHERE ready = 0")}
         database.close()
