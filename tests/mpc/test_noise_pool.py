@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -283,9 +284,15 @@ def test_samples_are_synced_before_they_are_said_to_be_there(
 
 
 def test_each_group_rank_and_law_has_its_own_folder(tmp_path: Path) -> None:
-    usual = {"certificates": ("a", "b"), "rank": 0, "distribution": "gaussian", "scale": 2**20}
-    variants = ({}, {"certificates": ("b", "a")}, {"rank": 1}, {"distribution": "laplace"}, {"scale": 2**21})
-    folders = [pool_folder(tmp_path, **{**usual, **variant}) for variant in variants]  # type: ignore[arg-type]
+    usual: dict[str, Any] = {"certificates": ("a", "b"), "rank": 0, "distribution": "gaussian", "scale": 2**20}
+    variants: tuple[dict[str, Any], ...] = (
+        {},
+        {"certificates": ("b", "a")},
+        {"rank": 1},
+        {"distribution": "laplace"},
+        {"scale": 2**21},
+    )
+    folders = [pool_folder(tmp_path, **{**usual, **variant}) for variant in variants]
     assert len(set(folders)) == 5
     assert folders[0].parent == tmp_path / "noise"
     assert folders[0].name.startswith("gaussian-")
@@ -317,10 +324,9 @@ def test_states_survive_the_wire(state: PoolState) -> None:
 def test_any_bytes_are_a_state_or_refused(data: bytes) -> None:
     try:
         state = PoolState.from_bytes(data, sender="party-2")
-    except ProtocolError as error:
-        assert "party-2" in str(error)
-    else:
-        assert len(state.to_bytes()) == len(data)
+    except ProtocolError:
+        return
+    assert len(state.to_bytes()) == len(data)
 
 
 @given(states(), st.integers(1, 12 * BLOCK_SAMPLES))
@@ -379,6 +385,7 @@ def test_unused_pools_get_a_fresh_id_and_used_ones_have_to_belong_together() -> 
 
 
 def test_figures_that_contradict_each_other_are_refused() -> None:
+    bad: dict[str, Any]
     for bad in (
         {"next": 1024},
         {"made": 100},
@@ -389,7 +396,7 @@ def test_figures_that_contradict_each_other_are_refused() -> None:
         {"made": 4096, "batches": (batch(0, 2), batch(1))},
     ):
         with pytest.raises(ValueError, match="pool"):
-            PoolState(**bad)  # type: ignore[arg-type]
+            PoolState(**bad)
     for start, count, name in ((1, 1024, b"n" * 16), (0, 1000, b"n" * 16), (0, 0, b"n" * 16), (0, 1024, b"n")):
         with pytest.raises(ValueError, match="batch"):
             Batch(start, count, name)
