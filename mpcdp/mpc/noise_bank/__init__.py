@@ -5,7 +5,6 @@ Read in this order: `sources` (what a round takes its noise from), `state` (what
 """
 
 from mpcdp.mpc.noise_bank.filling import fill, reconcile, session_noise
-from mpcdp.mpc.noise_bank.in_memory import NoiseBank, prepare_joint, prepare_per_party
 from mpcdp.mpc.noise_bank.pool import NoisePool, pool_folder, pool_state
 from mpcdp.mpc.noise_bank.sources import NoiseSource, PerPartyNoise, PooledNoise
 from mpcdp.mpc.noise_bank.state import BLOCK_SAMPLES, Batch, NoiseRange, PoolState, whole_blocks
@@ -13,7 +12,6 @@ from mpcdp.mpc.noise_bank.state import BLOCK_SAMPLES, Batch, NoiseRange, PoolSta
 __all__ = [
     "BLOCK_SAMPLES",
     "Batch",
-    "NoiseBank",
     "NoisePool",
     "NoiseRange",
     "NoiseSource",
@@ -23,8 +21,6 @@ __all__ = [
     "fill",
     "pool_folder",
     "pool_state",
-    "prepare_joint",
-    "prepare_per_party",
     "reconcile",
     "session_noise",
     "whole_blocks",
