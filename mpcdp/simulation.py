@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mpcdp.data.dataset import Dataset
 from mpcdp.errors import ConfigError
 from mpcdp.learning.erm import CertifiedSolver
-from mpcdp.mpc.noise_bank import prepare_per_party
+from mpcdp.mpc.noise_bank import PerPartyNoise
 from mpcdp.plan import Plan, make_plan
 from mpcdp.secret_sharing.randomness import random_key
 from mpcdp.secret_sharing.shares import NoisedVector, SharedVector
@@ -51,8 +51,8 @@ def _release(plan: Plan, total: SharedVector, *, noise: bool) -> NDArray[np.floa
     if not noise:
         return plan.encoding.decode(total.values)
     for _ in range(plan.noise_copies):
-        bank = prepare_per_party(plan.noise, dimension=plan.dimension, rounds=1)
-        total = SharedVector(NoisedVector.add(total, bank.take(0)).values)
+        noise_share = PerPartyNoise(plan.noise, dimension=plan.dimension, rounds=1).take(0)
+        total = SharedVector(NoisedVector.add(total, noise_share).values)
     return plan.decode(total.values)
 
 

@@ -145,6 +145,7 @@ class _Party:
             party=self._name,
             nonce=secrets.token_bytes(KEY_BYTES),
             batch=batch,
+            samples=self._setting.batches[batch],
             schedule_digest=digest,
         )
         return ReceivedCorrelations(*self._network.dealer(DEALER).deal(self._name, request))

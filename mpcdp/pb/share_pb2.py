@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from mpcdp.pb import types_pb2 as mpcdp_dot_pb_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14mpcdp/pb/share.proto\x12\x08mpcdp.pb\x1a\x14mpcdp/pb/types.proto\"J\n\tEnrolment\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\x0c\"O\n\nUploadPart\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x16.mpcdp.pb.UploadHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\x88\x01\n\x0cUploadHeader\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x13\n\x0bround_index\x18\x03 \x01(\r\x12\r\n\x05nonce\x18\x04 \x01(\x0c\x12\x11\n\tdimension\x18\x05 \x01(\x04\x12\x0f\n\x07history\x18\x06 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14mpcdp/pb/share.proto\x12\x08mpcdp.pb\x1a\x14mpcdp/pb/types.proto\"J\n\tEnrolment\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\x0c\"4\n\x08\x45nrolled\x12\x0c\n\x04\x62\x61nk\x18\x01 \x01(\x0c\x12\r\n\x05start\x18\x02 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x04\"O\n\nUploadPart\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x16.mpcdp.pb.UploadHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\x88\x01\n\x0cUploadHeader\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x13\n\x0bround_index\x18\x03 \x01(\r\x12\r\n\x05nonce\x18\x04 \x01(\x0c\x12\x11\n\tdimension\x18\x05 \x01(\x04\x12\x0f\n\x07history\x18\x06 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,8 +34,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENROLMENT']._serialized_start=56
   _globals['_ENROLMENT']._serialized_end=130
-  _globals['_UPLOADPART']._serialized_start=132
-  _globals['_UPLOADPART']._serialized_end=211
-  _globals['_UPLOADHEADER']._serialized_start=214
-  _globals['_UPLOADHEADER']._serialized_end=350
+  _globals['_ENROLLED']._serialized_start=132
+  _globals['_ENROLLED']._serialized_end=184
+  _globals['_UPLOADPART']._serialized_start=186
+  _globals['_UPLOADPART']._serialized_end=265
+  _globals['_UPLOADHEADER']._serialized_start=268
+  _globals['_UPLOADHEADER']._serialized_end=404
 # @@protoc_insertion_point(module_scope)

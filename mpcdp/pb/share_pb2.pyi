@@ -15,6 +15,16 @@ class Enrolment(_message.Message):
     key: bytes
     def __init__(self, ref: _Optional[_Union[_types_pb2.SessionRef, _Mapping]] = ..., owner: _Optional[str] = ..., key: _Optional[bytes] = ...) -> None: ...
 
+class Enrolled(_message.Message):
+    __slots__ = ("bank", "start", "end")
+    BANK_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    bank: bytes
+    start: int
+    end: int
+    def __init__(self, bank: _Optional[bytes] = ..., start: _Optional[int] = ..., end: _Optional[int] = ...) -> None: ...
+
 class UploadPart(_message.Message):
     __slots__ = ("header", "chunk")
     HEADER_FIELD_NUMBER: _ClassVar[int]

@@ -8,7 +8,6 @@ file, by an older copy for example: never restore a ledger from a back-up.
 """
 
 import contextlib
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,14 +19,21 @@ from mpcdp.privacy.budget import PrivacyBudget
 from mpcdp.privacy.ledger_rows import (
     GENESIS,
     Charge,
+    Entry,
+    NoiseRecord,
     ReleaseRecord,
     chain_hash,
     charge_text,
+    find_charge,
+    find_noise,
+    find_release,
+    noise_text,
     parse_row,
     release_text,
 )
+from mpcdp.private_files import make_private_file
 
-__all__ = ["Charge", "Ledger", "ReleaseRecord"]
+__all__ = ["Charge", "Ledger", "NoiseRecord", "ReleaseRecord"]
 
 _BUSY_SECONDS = 20.0
 _FORMAT = 1
@@ -57,10 +63,10 @@ class Ledger:
     def __init__(self, path: Path, *, limit: PrivacyBudget | None = None) -> None:
         self._path = path
         self._limit = limit
-        self._entries: list[Charge | ReleaseRecord] = []
+        self._entries: list[Entry] = []
         self._last_hash = GENESIS
         try:
-            _make_private_file(path)
+            make_private_file(path)
             self._connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
         except (OSError, sqlite3.Error) as error:
             raise BudgetError(f"ledger {path}: cannot be opened ({error}); name a file in a writable folder") from error
@@ -117,7 +123,7 @@ class Ledger:
         if releases < 1:
             raise ValueError(f"a charge covers at least one release, not {releases}")
         with self._transaction("IMMEDIATE"):
-            earlier = _find_charge(self._read_all(), session)
+            earlier = find_charge(self._read_all(), session)
             if earlier is None:
                 self._check(self._entries, task_digest, task_name, cost)
                 self._append(charge_text(task_digest, session, task_name, cost, releases=releases))
@@ -140,16 +146,52 @@ class Ledger:
         """
         with self._transaction("IMMEDIATE"):
             entries = self._read_new()
-            charge = _find_charge(entries, session)
+            charge = find_charge(entries, session)
             if charge is None or not 0 <= round_index < charge.releases:
                 raise self._unexpected(session, round_index, "but never charged")
-            earlier = _find_release(entries, session, round_index)
+            earlier = find_release(entries, session, round_index)
             if earlier is None:
                 self._append(release_text(session, round_index, tuple(owners)))
             elif earlier.owners != tuple(owners):
                 raise self._unexpected(session, round_index, "twice, from different owners")
 
-    def entries(self) -> tuple[Charge | ReleaseRecord, ...]:
+    def check_noise(self, session: bytes, bank: bytes, start: int, end: int) -> None:
+        """Refuse what `record_noise` would refuse, without writing anything; the session need not be charged yet.
+
+        Raises:
+            BudgetError: another session may have had this noise, or the ledger is damaged.
+        """
+        with self._transaction("DEFERRED"):
+            self._check_noise(self._read_new(), session, bank, start, end)
+
+    def record_noise(self, session: bytes, bank: bytes, start: int, end: int) -> None:
+        """Note which noise a charged session gets; durable before it returns. Noting it again is harmless.
+
+        Compute parties that were all restored from old copies know nothing of what they used since; this ledger does.
+
+        Args:
+            session: session id, 32 bytes.
+            bank: id of the compute parties' noise pools, 16 bytes.
+            start: first position of the session's noise.
+            end: first position after it.
+
+        Raises:
+            BudgetError: the session was not charged, another one may have had this noise, or the ledger is damaged.
+            ValueError: the range is empty.
+        """
+        if not 0 <= start < end:
+            raise ValueError(f"noise lies between two positions, not between {start} and {end}")
+        with self._transaction("IMMEDIATE"):
+            entries = self._read_new()
+            if find_charge(entries, session) is None:
+                raise BudgetError(
+                    f"ledger {self._path}: session {session.hex()[:16]} gets noise but was never charged; take no part "
+                    "in it"
+                )
+            if not self._check_noise(entries, session, bank, start, end):
+                self._append(noise_text(session, bank, start, end))
+
+    def entries(self) -> tuple[Entry, ...]:
         """Verify all entries and return them, oldest first.
 
         Raises:
@@ -218,9 +260,7 @@ class Ledger:
         self._connection.execute("INSERT INTO entries VALUES (?, ?, ?)", (number + 1, text, row_hash))
         self._connection.execute("UPDATE head SET number = ?, hash = ?", (number + 1, row_hash))
 
-    def _check(
-        self, entries: Sequence[Charge | ReleaseRecord], task_digest: bytes, task_name: str, cost: PrivacyBudget
-    ) -> None:
+    def _check(self, entries: Sequence[Entry], task_digest: bytes, task_name: str, cost: PrivacyBudget) -> None:
         """Raise BudgetError unless a new session of the task may be charged."""
         charges = [entry for entry in entries if isinstance(entry, Charge)]
         for charge in charges:
@@ -237,12 +277,30 @@ class Ledger:
                 "owner's config"
             )
 
-    def _read_all(self) -> Sequence[Charge | ReleaseRecord]:
+    def _check_noise(self, entries: Sequence[Entry], session: bytes, bank: bytes, start: int, end: int) -> bool:
+        """Raise BudgetError unless the noise is the session's own, or lies beyond all that any session had.
+
+        Returns:
+            Whether it was noted before.
+        """
+        known = find_noise(entries, bank)
+        if any((record.session, record.start, record.end) == (session, start, end) for record in known):
+            return True
+        last = max(known, key=lambda record: record.end, default=None)
+        if last is not None and start < last.end:
+            raise BudgetError(
+                f"ledger {self._path}: the compute parties offer noise from position {start} on, but up to position "
+                f"{last.end} it was given to a session before (row {last.number}): their state was restored from an "
+                "old copy; they have to run `mpcdp noise discard` before another session"
+            )
+        return False
+
+    def _read_all(self) -> Sequence[Entry]:
         """Read and verify every row."""
         self._entries, self._last_hash = [], GENESIS
         return self._read_new()
 
-    def _read_new(self) -> Sequence[Charge | ReleaseRecord]:
+    def _read_new(self) -> Sequence[Entry]:
         """Read and verify the rows that are new since the last reading; return all entries."""
         query = "SELECT number, content, hash FROM entries WHERE number > ? OR number < 1 ORDER BY number"
         for number, text, row_hash in self._connection.execute(query, (len(self._entries),)):
@@ -268,26 +326,3 @@ class Ledger:
             f"ledger {self._path}: round {round_index} of session {session.hex()[:16]} was released {what}; take no "
             "further part in this task and report it to the other owners"
         )
-
-
-def _find_charge(entries: Sequence[Charge | ReleaseRecord], session: bytes) -> Charge | None:
-    return next((entry for entry in entries if isinstance(entry, Charge) and entry.session == session), None)
-
-
-def _find_release(entries: Sequence[Charge | ReleaseRecord], session: bytes, round_index: int) -> ReleaseRecord | None:
-    for entry in entries:
-        if isinstance(entry, ReleaseRecord) and (entry.session, entry.round_index) == (session, round_index):
-            return entry
-    return None
-
-
-def _make_private_file(path: Path) -> None:
-    """Make an empty file (and its folder) for its user alone, or take the access of others to an existing one away."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    path.chmod(0o600)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the new name, too, has to survive a crash
-    finally:
-        os.close(folder)

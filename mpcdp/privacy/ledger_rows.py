@@ -2,13 +2,28 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from mpcdp.privacy.budget import PrivacyBudget
 
-__all__ = ["GENESIS", "Charge", "ReleaseRecord", "chain_hash", "charge_text", "parse_row", "release_text"]
+__all__ = [
+    "GENESIS",
+    "Charge",
+    "Entry",
+    "NoiseRecord",
+    "ReleaseRecord",
+    "chain_hash",
+    "charge_text",
+    "find_charge",
+    "find_noise",
+    "find_release",
+    "noise_text",
+    "parse_row",
+    "release_text",
+]
 
 GENESIS = bytes(32)
 """What stands in for the hash of the row before row 1."""
@@ -56,6 +71,31 @@ class ReleaseRecord:
     owners: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class NoiseRecord:
+    """A charged session got noise of the compute parties' pools; nobody else may get it again.
+
+    Args:
+        number: row, from 1.
+        time: UTC, ISO 8601.
+        session: session id, 32 bytes.
+        bank: id of the pools, 16 bytes.
+        start: first position.
+        end: first position after the noise.
+    """
+
+    number: int
+    time: str
+    session: bytes
+    bank: bytes
+    start: int
+    end: int
+
+
+Entry = Charge | ReleaseRecord | NoiseRecord
+"""What a row may say."""
+
+
 def charge_text(task_digest: bytes, session: bytes, task_name: str, cost: PrivacyBudget, *, releases: int) -> str:
     """Write a charge of now in canonical form."""
     return _canonical(
@@ -74,10 +114,24 @@ def release_text(session: bytes, round_index: int, owners: tuple[str, ...]) -> s
     return _canonical(kind="release", session=session.hex(), round=round_index, owners=owners)
 
 
-def parse_row(number: int, text: str) -> Charge | ReleaseRecord:
+def noise_text(session: bytes, bank: bytes, start: int, end: int) -> str:
+    """Write a session's noise in canonical form."""
+    return _canonical(kind="noise", session=session.hex(), bank=bank.hex(), start=start, end=end)
+
+
+def parse_row(number: int, text: str) -> Entry:
     """Read a row whose hash was found to be right."""
     content = json.loads(text)
     session = bytes.fromhex(content["session"])
+    if content["kind"] == "noise":
+        return NoiseRecord(
+            number=number,
+            time=content["time"],
+            session=session,
+            bank=bytes.fromhex(content["bank"]),
+            start=content["start"],
+            end=content["end"],
+        )
     if content["kind"] == "release":
         return ReleaseRecord(
             number=number,
@@ -95,6 +149,24 @@ def parse_row(number: int, text: str) -> Charge | ReleaseRecord:
         cost=PrivacyBudget(epsilon=content["epsilon"], delta=content["delta"]),
         releases=content["releases"],
     )
+
+
+def find_charge(entries: Sequence[Entry], session: bytes) -> Charge | None:
+    """Return the charge of a session."""
+    return next((entry for entry in entries if isinstance(entry, Charge) and entry.session == session), None)
+
+
+def find_release(entries: Sequence[Entry], session: bytes, round_index: int) -> ReleaseRecord | None:
+    """Return the release of a session's round."""
+    for entry in entries:
+        if isinstance(entry, ReleaseRecord) and (entry.session, entry.round_index) == (session, round_index):
+            return entry
+    return None
+
+
+def find_noise(entries: Sequence[Entry], bank: bytes) -> list[NoiseRecord]:
+    """Return which noise sessions got of a bank."""
+    return [entry for entry in entries if isinstance(entry, NoiseRecord) and entry.bank == bank]
 
 
 def chain_hash(previous: bytes, number: int, text: str) -> bytes:

@@ -5,10 +5,9 @@ It never knows which method runs: a round is "add these vectors, add noise numbe
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, ExitStack
-from functools import partial
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TypeVar
 
 import structlog
@@ -17,7 +16,7 @@ from mpcdp.errors import LateUpload, MpcdpError, PeerTimeout, ProtocolError
 from mpcdp.mpc.aggregation import RoundAgreement, check_same, share_of_sum
 from mpcdp.mpc.backend import Backend, CorrelationSource, Mesh
 from mpcdp.mpc.dealing import ReceivedCorrelations, schedule_digest
-from mpcdp.mpc.noise_bank import NoiseBank, prepare_joint, prepare_per_party
+from mpcdp.mpc.noise_bank import NoisePool, NoiseSource, PerPartyNoise, PooledNoise, pool_folder, session_noise
 from mpcdp.plan import Plan
 from mpcdp.roles.journal import PartyJournal
 from mpcdp.roles.session import Deadline, SessionMonitor, limits_of, waiting_seconds
@@ -27,7 +26,7 @@ from mpcdp.secret_sharing.randomness import KEY_BYTES
 from mpcdp.secret_sharing.shares import NoisedVector, SharedVector
 from mpcdp.task import Task
 from mpcdp.transport.channel import Network
-from mpcdp.transport.messages import Aggregate, DealRequest, Enrolment, Outcome, Release, SessionRef, Upload
+from mpcdp.transport.messages import Aggregate, DealRequest, Enrolment, NoiseUse, Outcome, Release, SessionRef, Upload
 
 __all__ = ["ComputeParty", "Engine"]
 
@@ -76,6 +75,7 @@ class ComputeParty:
         self._enrolments: dict[int, Enrolment] = {}
         self._uploads: dict[int, Upload] = {}
         self._releases: History | None = None
+        self._noise_use: NoiseUse | None = None
 
     # -- the role's own thread -------------------------------------------------------------------------------------
 
@@ -107,19 +107,61 @@ class ComputeParty:
             # The engine must leave before the mesh: it may still have to say goodbye over it.
             mesh = stack.enter_context(self._network.mesh(ref, self._parties))
             check_same(mesh, "plan", self._plan.digest, peers=self._parties)
-            source = self._ask_dealer(ref, self._task.dealer.name) if self._task.dealer is not None else None
-            backend = stack.enter_context(self._engine(mesh, source))
-            bank = self._prepare_noise(backend)
-            if source is not None:
-                source.finish()
+            backend, noise = stack.enter_context(self._prepare(ref, mesh))
+            self._noise_use = _noise_use(noise)
             _log.info("prepared", session=ref.session.hex()[:16], rounds=self._plan.rounds)
             opened.set_result(None)
             for round_index in range(self._plan.rounds):
-                self._run_round(ref, round_index, mesh, backend, bank)
+                self._run_round(ref, round_index, mesh, backend, noise)
             # The owners now compare what they were told with what was released, and only then does the coordinator end.
             if not self._monitor.wait_for(lambda: self._monitor.closed, Deadline(self._limits.message_seconds)):
                 raise PeerTimeout(self._task.coordinator.name, "it did not end the session in time: see its log")
         _log.info("session finished", session=ref.session.hex()[:16])
+
+    @contextmanager
+    def _prepare(self, ref: SessionRef, mesh: Mesh) -> Iterator[tuple[Backend, NoiseSource]]:
+        """Start the computation and have the noise of all rounds ready: from the pool, or each party's own."""
+        plan = self._plan
+        if self._task.dealer is None:
+            with self._engine(mesh, None) as backend:
+                yield backend, PerPartyNoise(plan.noise, dimension=plan.dimension, rounds=plan.rounds)
+            return
+        dealer = self._task.dealer.name
+        folder = pool_folder(
+            self._journal.folder,
+            certificates=[party.certificate for party in self._task.compute_parties],
+            rank=self._rank,
+            distribution=plan.distribution,
+            scale=plan.noise.scale,
+        )
+        with (
+            NoisePool(folder) as pool,
+            session_noise(
+                pool,
+                plan.noise,
+                mesh,
+                self._engine,
+                lambda samples: self._ask_dealer(ref, dealer, samples),
+                session=ref.session,
+                dimension=plan.dimension,
+                rounds=plan.rounds,
+                peers=self._parties,
+            ) as prepared,
+        ):
+            yield prepared
+
+    def _ask_dealer(self, ref: SessionRef, dealer: str, samples: int) -> ReceivedCorrelations:
+        schedule = self._plan.noise.schedule(samples) if samples else ()
+        request = DealRequest(
+            ref=ref,
+            party=self._name,
+            nonce=secrets.token_bytes(KEY_BYTES),
+            batch="noise",
+            samples=samples,
+            schedule_digest=schedule_digest(schedule),
+        )
+        seed, corrections = self._network.dealer(dealer).deal(self._name, request)
+        return ReceivedCorrelations(seed, corrections)
 
     @property
     def _history(self) -> History:
@@ -131,22 +173,7 @@ class ComputeParty:
         """The coordinator only turns a release into a model between two calls: if it takes long, it is gone."""
         return Deadline(self._task.deadlines.round_seconds)
 
-    def _ask_dealer(self, ref: SessionRef, dealer: str) -> ReceivedCorrelations:
-        request = DealRequest(
-            ref=ref,
-            party=self._name,
-            nonce=secrets.token_bytes(KEY_BYTES),
-            batch="noise",
-            schedule_digest=schedule_digest(self._plan.noise_schedule),
-        )
-        seed, corrections = self._network.dealer(dealer).deal(self._name, request)
-        return ReceivedCorrelations(seed, corrections)
-
-    def _prepare_noise(self, backend: Backend) -> NoiseBank:
-        prepare = partial(prepare_joint, backend=backend) if self._plan.noise_mode == "joint" else prepare_per_party
-        return prepare(self._plan.noise, dimension=self._plan.dimension, rounds=self._plan.rounds)
-
-    def _run_round(self, ref: SessionRef, round_index: int, mesh: Mesh, backend: Backend, bank: NoiseBank) -> None:
+    def _run_round(self, ref: SessionRef, round_index: int, mesh: Mesh, backend: Backend, noise: NoiseSource) -> None:
         asked = self._monitor.wait_for(lambda: self._aggregating is not None or self._monitor.closed, self._next_call())
         if not asked:
             raise PeerTimeout(
@@ -157,11 +184,12 @@ class ComputeParty:
         request, answer = self._aggregating
         agreement = self._agree(request, mesh)
         total = self._share_of_sum(agreement)
-        noised = NoisedVector.add(total, bank.take(round_index))
+        noised = NoisedVector.add(total, noise.take(round_index))
         # Two phases before a reveal: every party has written what it will open and for whom, and knows that all have.
         self._journal.bind_round(ref, round_index, agreement.to_bytes(), noised)
         check_same(mesh, "commit", hashlib.sha256(agreement.to_bytes()).digest(), peers=self._parties)
         release = Release(values=backend.reveal(noised), owners=agreement.owners)
+        noise.forget(round_index)
         _log.info("revealed", round=round_index, owners=len(agreement.owners))
         with self._monitor.changed:
             self._uploads.clear()
@@ -266,7 +294,7 @@ class ComputeParty:
             self._monitor.changed.notify_all()
         self._wait_for(prepared, self._limits.prepare_seconds)
 
-    def enrol(self, caller: str, enrolment: Enrolment) -> None:
+    def enrol(self, caller: str, enrolment: Enrolment) -> NoiseUse | None:
         """Take an owner's key, after binding the task digest to this session for good."""
         self._monitor.check(enrolment.ref)
         position = self._position_of(caller)
@@ -279,6 +307,7 @@ class ComputeParty:
                 raise ProtocolError(f"{caller} has already enrolled with another key")
             self._monitor.changed.notify_all()
         _log.info("owner enrolled", owner=caller)
+        return self._noise_use
 
     def _position_of(self, owner: str) -> int:
         position = self._positions.get(owner)
@@ -358,3 +387,9 @@ def _owner_set(bitmap: bytes, party: str) -> OwnerSet:
         raise ProtocolError(
             f"{party} sent a malformed set of owners: run the same version of mpcdp everywhere"
         ) from None
+
+
+def _noise_use(noise: NoiseSource) -> NoiseUse | None:
+    if not isinstance(noise, PooledNoise):
+        return None
+    return NoiseUse(bank=noise.range.bank, start=noise.range.start, end=noise.range.end)

@@ -6,6 +6,7 @@ import structlog
 
 from mpcdp.errors import PeerTimeout, ProtocolError
 from mpcdp.mpc.dealing import batch_seeds, deal, schedule_digest
+from mpcdp.mpc.noise_bank import whole_blocks
 from mpcdp.plan import Plan
 from mpcdp.roles.session import Deadline, SessionMonitor, limits_of, waiting_seconds
 from mpcdp.secret_sharing.randomness import random_key
@@ -38,6 +39,7 @@ class Dealer:
         self._parties = tuple(party.name for party in task.compute_parties)
         self._nonces: dict[str, bytes] = {}
         self._seeds: tuple[bytes, ...] = ()
+        self._samples = 0
         self._dealt: set[str] = set()
         self._limits = limits_of(task, dimension=plan.dimension, rounds=plan.rounds)
 
@@ -73,13 +75,21 @@ class Dealer:
         self._monitor.check(request.ref)
         if request.batch != "noise":
             raise ProtocolError(f"there is no batch named {request.batch!r} in this task")
-        schedule = self._plan.noise_schedule
+        largest = whole_blocks(self._plan.dimension * self._plan.rounds)
+        if request.samples > largest:
+            raise ProtocolError(f"{caller} asks for {request.samples} samples of noise, the task needs {largest}")
+        schedule = self._plan.noise.schedule(request.samples) if request.samples else ()
         if request.schedule_digest != schedule_digest(schedule):
             raise ProtocolError("the batch does not fit the dealer's plan: run the same version of mpcdp everywhere")
         with self._monitor.changed:
             if caller in self._nonces:
                 raise ProtocolError(f"{caller} has already been dealt this batch, and a batch is dealt once")
-            self._nonces[caller] = request.nonce
+            if request.samples != self._samples and self._nonces:
+                raise ProtocolError(
+                    f"{caller} asks for {request.samples} samples of noise, another party for {self._samples}: "
+                    "see the compute parties' logs"
+                )
+            self._nonces[caller], self._samples = request.nonce, request.samples
             if len(self._nonces) == len(self._parties):
                 nonces = [self._nonces[party] for party in self._parties]
                 self._seeds = batch_seeds(random_key(), nonces, request.ref.session, request.batch)

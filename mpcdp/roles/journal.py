@@ -41,6 +41,7 @@ class PartyJournal:
 
     def __init__(self, folder: Path) -> None:
         path = folder / "party.db"
+        self.folder = folder
         self._lock = threading.Lock()
         try:
             make_private_file(path)

@@ -27,6 +27,7 @@ from mpcdp.transport.messages import (
     Attendance,
     Enrolment,
     Finished,
+    NoiseUse,
     Release,
     Released,
     RoundStarted,
@@ -160,8 +161,21 @@ class Owner:
             releases=self._plan.rounds,
         )
         _log.info("charged", epsilon=self._plan.cost.epsilon, delta=self._plan.cost.delta)
-        for party, key in zip(self._parties, (*self._mask_keys(ref), b""), strict=True):
+        uses = [
             self._network.compute_party(party).enrol(self._name, Enrolment(ref=ref, owner=self._name, key=key))
+            for party, key in zip(self._parties, (*self._mask_keys(ref), b""), strict=True)
+        ]
+        self._record_noise(ref, uses)
+
+    def _record_noise(self, ref: SessionRef, uses: list[NoiseUse | None]) -> None:
+        """Remember which noise the session gets: parties that were all restored would use it again."""
+        for party, use in zip(self._parties, uses, strict=True):
+            if use != uses[0]:
+                raise ProtocolError(f"{party} and {self._parties[0]} speak of different noise: see their logs")
+            if (use is not None) != (self._plan.noise_mode == "joint"):
+                raise ProtocolError(f"{party} has no joint noise, or has some that the task does not ask for")
+        if (use := uses[0]) is not None:
+            self._ledger.record_noise(ref.session, use.bank, use.start, use.end)
 
     def _mask_keys(self, ref: SessionRef) -> list[bytes]:
         """Return the keys of all parties but the last, in rank order."""

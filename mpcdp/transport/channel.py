@@ -15,6 +15,7 @@ from mpcdp.transport.messages import (
     Attendance,
     DealRequest,
     Enrolment,
+    NoiseUse,
     Outcome,
     Release,
     SessionEvent,
@@ -94,8 +95,12 @@ class ComputePartyService(Protocol):
         """Take part in a session; return once its noise is prepared. Callers: the coordinator."""
         ...
 
-    def enrol(self, caller: str, enrolment: Enrolment) -> None:
-        """Take an owner's mask key; the first one binds the task to this session for ever. Callers: owners."""
+    def enrol(self, caller: str, enrolment: Enrolment) -> NoiseUse | None:
+        """Take an owner's mask key; the first one binds the task to this session for ever. Callers: owners.
+
+        Returns:
+            Which noise the session gets, None when every party samples its own.
+        """
         ...
 
     def upload(self, caller: str, upload: Upload) -> None:

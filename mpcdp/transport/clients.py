@@ -11,6 +11,7 @@ from mpcdp.transport.messages import (
     Attendance,
     DealRequest,
     Enrolment,
+    NoiseUse,
     Outcome,
     Release,
     SessionEvent,
@@ -75,9 +76,13 @@ class ComputePartyClient(_Client):
         """Return once the party is prepared."""
         self._do("ComputeParty/OpenSession", [codec.write_open_session(ref)], self._limits.prepare_seconds)
 
-    def enrol(self, caller: str, enrolment: Enrolment) -> None:
+    def enrol(self, caller: str, enrolment: Enrolment) -> NoiseUse | None:
         """Send a mask key, 32 bytes."""
-        self._do("ComputeParty/Enrol", [codec.write_enrolment(enrolment)], self._limits.call_seconds)
+        stream, reader = self._call("ComputeParty/Enrol", [codec.write_enrolment(enrolment)], self._limits.call_seconds)
+        try:
+            return codec.read_enrolled(reader)
+        finally:
+            stream.cancel()
 
     def upload(self, caller: str, upload: Upload) -> None:
         """Send a share, 8 d bytes."""

@@ -17,6 +17,7 @@ from mpcdp.transport.messages import (
     DealRequest,
     Enrolment,
     Finished,
+    NoiseUse,
     Outcome,
     Release,
     Released,
@@ -37,6 +38,7 @@ __all__ = [
     "read_deal_request",
     "read_deal_seed",
     "read_done",
+    "read_enrolled",
     "read_enrolment",
     "read_events",
     "read_greeting",
@@ -51,6 +53,7 @@ __all__ = [
     "write_deal",
     "write_deal_request",
     "write_done",
+    "write_enrolled",
     "write_enrolment",
     "write_events",
     "write_greeting",
@@ -65,6 +68,7 @@ __all__ = [
 _PROTOCOL = 1
 _KEY_BYTES = 32
 _DIGEST_BYTES = 32
+_BANK_BYTES = 16
 
 
 def pieces(data: bytes | memoryview) -> Iterator[bytes]:
@@ -157,6 +161,23 @@ def read_enrolment(reader: Reader) -> Enrolment:
     if len(message.key) not in (0, _KEY_BYTES):
         raise reader.refuse("key", f"has {len(message.key)} bytes, not {_KEY_BYTES} or 0")
     return Enrolment(ref=reader.ref(message.ref), owner=owner, key=message.key)
+
+
+def write_enrolled(use: NoiseUse | None) -> bytes:
+    """Serialize which noise the session gets, if the parties share one pool of it."""
+    if use is None:
+        return share_pb2.Enrolled().SerializeToString()
+    return share_pb2.Enrolled(bank=use.bank, start=use.start, end=use.end).SerializeToString()
+
+
+def read_enrolled(reader: Reader) -> NoiseUse | None:
+    """Read which noise the session gets."""
+    message = reader.single(share_pb2.Enrolled)
+    if not message.bank and not message.start and not message.end:
+        return None
+    if not message.start < message.end < 2**62:
+        raise reader.refuse("end", "is not the end of a range of positions")
+    return NoiseUse(bank=reader.exactly(_BANK_BYTES, message.bank, "bank"), start=message.start, end=message.end)
 
 
 def write_upload(upload: Upload) -> Iterator[bytes]:
@@ -278,6 +299,7 @@ def write_deal_request(request: DealRequest) -> bytes:
         party=request.party,
         nonce=request.nonce,
         batch=request.batch,
+        samples=request.samples,
         schedule_digest=request.schedule_digest,
     ).SerializeToString()
 
@@ -290,6 +312,7 @@ def read_deal_request(reader: Reader) -> DealRequest:
         party=reader.own_name(message.party, "party"),
         nonce=reader.exactly(_KEY_BYTES, message.nonce, "nonce"),
         batch=reader.name(message.batch, "batch"),
+        samples=message.samples,
         schedule_digest=reader.exactly(_DIGEST_BYTES, message.schedule_digest, "schedule_digest"),
     )
 

@@ -18,6 +18,7 @@ __all__ = [
     "DealRequest",
     "Enrolment",
     "Finished",
+    "NoiseUse",
     "Outcome",
     "Release",
     "Released",
@@ -103,6 +104,21 @@ class Enrolment:
     ref: SessionRef
     owner: str
     key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class NoiseUse:
+    """Which noise a session gets: owners keep it in their ledgers, so that it never serves another session.
+
+    Args:
+        bank: id of the compute parties' noise pools, 16 bytes.
+        start: first position in them.
+        end: first position after the session's.
+    """
+
+    bank: bytes
+    start: int
+    end: int
 
 
 @dataclass(frozen=True)
@@ -204,6 +220,7 @@ class DealRequest:
         nonce: 32 fresh random bytes; the batch's seeds depend on every party's nonce, so that neither a restored
             dealer nor a restored party can bring old correlations back.
         batch: what the batch is for, e.g. ``"noise"``; each batch name is dealt once per session.
+        samples: how many samples of the noise it is for; 0 when the parties' pools suffice.
         schedule_digest: SHA-256 of the sequence of `CorrelationRequest` both sides expect.
     """
 
@@ -211,4 +228,5 @@ class DealRequest:
     party: str
     nonce: bytes
     batch: str
+    samples: int
     schedule_digest: bytes

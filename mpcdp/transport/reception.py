@@ -188,8 +188,7 @@ def _compute_party_answers(service: ComputePartyService, gate: MeshGate) -> dict
         yield codec.write_done()
 
     def enrol(call: _Call) -> Iterator[bytes]:
-        service.enrol(call.caller, codec.read_enrolment(call.reader))
-        yield codec.write_done()
+        yield codec.write_enrolled(service.enrol(call.caller, codec.read_enrolment(call.reader)))
 
     def upload(call: _Call) -> Iterator[bytes]:
         service.upload(call.caller, codec.read_upload(call.reader))

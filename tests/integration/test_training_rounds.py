@@ -13,6 +13,7 @@ from networks import TestNetwork, make_network, task_document, without_noise, wr
 from mpcdp.learning.model import TrainedModel
 from mpcdp.local_network import LocalNetwork, ProcessResult
 from mpcdp.plan import make_plan
+from mpcdp.privacy.ledger import Ledger, NoiseRecord
 from mpcdp.simulation import simulate
 
 DEADLINE = 120.0
@@ -70,8 +71,25 @@ def test_every_round_is_noised_and_what_was_spent_is_told(tmp_path: Path, noise:
     assert all(0.3 < entry["validation"] <= 1 for entry in released)
     models = _models(made)
     assert all(np.array_equal(model, models[0]) for model in models)
+    if noise == "joint":
+        _check_pools(made)
     # 105 records at epsilon 2: the noise on a coordinate of the model is far larger than any rounding.
     assert np.abs(models[0] - simulate(made.task, made.datasets, noise=False)).max() > 1e-3
+
+
+def _check_pools(made: TestNetwork) -> None:
+    """Owners know which noise was used, and the parties have nothing left of it."""
+    ranges = set()
+    for owner in made.task.owners:
+        with Ledger(made.folder / owner.name / "state" / "ledger.db") as ledger:
+            ranges |= {
+                (entry.bank, entry.start, entry.end) for entry in ledger.entries() if isinstance(entry, NoiseRecord)
+            }
+    ((_, start, end),) = ranges
+    assert end - start >= ROUNDS * 5
+    for party in made.task.compute_parties:
+        for path in (made.folder / party.name / "state" / "noise").rglob("*"):
+            assert path.suffix == ".db" or not path.is_file() or not any(path.read_bytes()), path
 
 
 def _wait_for_release(network: LocalNetwork, *, owners: int) -> None:

@@ -13,7 +13,7 @@ from mpcdp.data.schema import Schema, load_schema
 from mpcdp.data.table import read_dataset
 from mpcdp.learning.statistics import TARGET_WEIGHT, SufficientStatistics
 from mpcdp.mpc.noise import OFFSET, universal_noise
-from mpcdp.mpc.noise_bank import prepare_per_party
+from mpcdp.mpc.noise_bank import PerPartyNoise
 from mpcdp.plan.calibration import Calibration
 from mpcdp.privacy.budget import PrivacyBudget
 from mpcdp.secret_sharing.fixed_point import Encoding
@@ -73,7 +73,7 @@ def private_release(owners: list[Dataset], budget: PrivacyBudget) -> tuple[NDArr
     encoding = Encoding(scale=calibration.solve(budget), bound=bound)
     shared = [SharedVector(encoding.encode(contribution(owner))) for owner in owners]
     total = SharedVector.total(shared, dimension=method.dimension)
-    bank = prepare_per_party(noise, dimension=method.dimension, rounds=1)
+    bank = PerPartyNoise(noise, dimension=method.dimension, rounds=1)
     noised = NoisedVector.add(total, bank.take(0))
     return encoding.decode(noised.values, offset=OFFSET), noise.scale / encoding.scale
 

@@ -5,6 +5,7 @@ import os
 import signal
 import sqlite3
 import stat
+from collections.abc import Iterator
 from multiprocessing.queues import Queue
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from mpcdp.errors import BudgetError
 from mpcdp.privacy.budget import PrivacyBudget
-from mpcdp.privacy.ledger import Charge, Ledger, ReleaseRecord
+from mpcdp.privacy.ledger import Charge, Ledger, NoiseRecord, ReleaseRecord
 
 _COST = PrivacyBudget(epsilon=0.5, delta=1e-6)
 _TASK, _OTHER_TASK = b"\1" * 32, b"\2" * 32
@@ -261,6 +262,65 @@ def test_a_failed_block_leaves_the_ledger_usable(path: Path) -> None:
             ledger.record_release(_SESSION, 0, ["a"])
         ledger.charge(_TASK, _SESSION, "task", _COST, releases=1)
         assert ledger.total() == _COST
+
+
+# -- noise -----------------------------------------------------------------------------------------------------------
+
+
+_BANK, _OTHER_BANK = b"\5" * 16, b"\6" * 16
+
+
+@pytest.fixture
+def charged(path: Path) -> Iterator[Ledger]:
+    with Ledger(path) as ledger:
+        ledger.charge(_TASK, _SESSION, "first", _COST, releases=1)
+        ledger.charge(_OTHER_TASK, _OTHER_SESSION, "second", _COST, releases=1)
+        yield ledger
+
+
+def test_noise_of_a_session_is_noted_once_and_survives_the_process(path: Path, charged: Ledger) -> None:
+    for _ in range(3):
+        charged.record_noise(_SESSION, _BANK, 1024, 4096)
+    with Ledger(path) as other:
+        noted = [entry for entry in other.entries() if isinstance(entry, NoiseRecord)]
+        assert [(row.number, row.session, row.bank, row.start, row.end) for row in noted] == [
+            (3, _SESSION, _BANK, 1024, 4096)
+        ]
+        assert other.total() == PrivacyBudget(epsilon=1.0, delta=2e-6)
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 1024), (1024, 4096), (3072, 5120), (4095, 4096), (0, 9999)])
+def test_noise_that_another_session_may_have_had_is_refused(charged: Ledger, start: int, end: int) -> None:
+    charged.record_noise(_SESSION, _BANK, 1024, 4096)
+    for refuse in (charged.check_noise, charged.record_noise):
+        with pytest.raises(BudgetError, match=r"row 3\): their state was restored .* `mpcdp noise discard`"):
+            refuse(_OTHER_SESSION, _BANK, start, end)
+    assert len(charged.entries()) == 3
+
+
+def test_noise_beyond_all_that_was_used_or_of_another_bank_is_fine(charged: Ledger) -> None:
+    charged.record_noise(_SESSION, _BANK, 1024, 4096)
+    charged.check_noise(_OTHER_SESSION, _BANK, 4096, 5120)
+    charged.check_noise(_OTHER_SESSION, _OTHER_BANK, 0, 1024)
+    charged.record_noise(_OTHER_SESSION, _BANK, 4096, 5120)
+    charged.check_noise(_SESSION, _BANK, 1024, 4096)  # its own, still
+    with pytest.raises(BudgetError, match="position 5120"):
+        charged.check_noise(_SESSION, _BANK, 4096, 6144)
+    charged.record_noise(_SESSION, _BANK, 5120, 6144)  # what it had was given up, and it got fresh noise
+
+
+def test_only_charged_sessions_get_noise(path: Path) -> None:
+    with Ledger(path) as ledger:
+        ledger.check_noise(_SESSION, _BANK, 0, 1024)
+        with pytest.raises(BudgetError, match="never charged"):
+            ledger.record_noise(_SESSION, _BANK, 0, 1024)
+        assert ledger.entries() == ()
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 0), (1024, 1024), (2048, 1024), (-1, 1024)])
+def test_a_range_of_noise_is_not_empty(charged: Ledger, start: int, end: int) -> None:
+    with pytest.raises(ValueError, match="between two positions"):
+        charged.record_noise(_SESSION, _BANK, start, end)
 
 
 # -- two processes ---------------------------------------------------------------------------------------------------

@@ -39,7 +39,8 @@ def _request(task: Task, party: str) -> DealRequest:
         party=party,
         nonce=party.encode().ljust(32, b"."),
         batch="noise",
-        schedule_digest=schedule_digest(plan.noise.schedule(plan.dimension * plan.rounds)),
+        samples=plan.dimension * plan.rounds,
+        schedule_digest=schedule_digest(plan.noise_schedule),
     )
 
 
@@ -59,6 +60,29 @@ def test_every_batch_has_fresh_seeds_even_for_the_same_nonces(task: Task) -> Non
     corrections = [batch[0][1] for batch in batches]
     assert len(set(corrections)) == 3
     assert all(batch[1][1] == b"" for batch in batches)  # only rank 0 is sent any
+
+
+def test_nothing_is_dealt_when_the_pools_suffice(task: Task) -> None:
+    dealer = _dealer(task)
+    dealer.open_session("coordinator", _request(task, "party-1").ref)
+
+    def ask(party: str) -> list[bytes]:
+        request = replace(_request(task, party), samples=0, schedule_digest=schedule_digest(()))
+        return list(dealer.deal(party, request)[1])
+
+    with ThreadPoolExecutor() as pool:
+        assert list(pool.map(ask, PARTIES)) == [[], []]
+
+
+def test_parties_ask_for_the_same_and_for_no_more_than_the_plan_needs(task: Task) -> None:
+    dealer = _dealer(task)
+    request = _request(task, "party-1")
+    dealer.open_session("coordinator", request.ref)
+    with pytest.raises(ProtocolError, match="1025 samples of noise, the task needs 1024"):
+        dealer.deal("party-1", replace(request, samples=1025))
+    dealer._nonces["party-2"], dealer._samples = bytes(32), 1024
+    with pytest.raises(ProtocolError, match="another party for 1024"):
+        dealer.deal("party-1", request)
 
 
 def test_a_party_is_dealt_once(task: Task) -> None:
@@ -98,6 +122,6 @@ def test_a_party_asks_with_a_fresh_nonce(task: Task) -> None:
     other: Any = None
     for _ in range(2):
         party = ComputeParty("party-1", task, make_plan(task), network, other, other)
-        party._ask_dealer(_request(task, "party-1").ref, "dealer")
+        party._ask_dealer(_request(task, "party-1").ref, "dealer", 4)
     assert asked[0].nonce != asked[1].nonce
     assert asked[0].schedule_digest == _request(task, "party-1").schedule_digest

@@ -14,9 +14,8 @@ from session_world import SessionWorld, make_dataset, make_task
 from mpcdp.data.dataset import Dataset
 from mpcdp.errors import PeerUnavailable, ProtocolError
 from mpcdp.learning.method import Method, TrainingState
-from mpcdp.mpc.noise_bank import NoiseBank
+from mpcdp.mpc.noise_bank import PerPartyNoise
 from mpcdp.privacy.sensitivity import Norm, Relation, Sensitivity
-from mpcdp.roles import compute_party
 from mpcdp.roles.compute_party import ComputeParty
 from mpcdp.roles.owner import Owner
 from mpcdp.roles.training import History
@@ -75,10 +74,10 @@ def _world(folder: Path, task: Task) -> SessionWorld:
 
 @pytest.fixture(name="no_noise")
 def _no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    def zeros(*_: object, dimension: int, rounds: int) -> NoiseBank:
-        return NoiseBank(NoiseShare(np.zeros(dimension * rounds, dtype=np.int64)), dimension=dimension, rounds=rounds)
+    def zeros(noise: PerPartyNoise, index: int) -> NoiseShare:
+        return NoiseShare(np.zeros(noise._dimension, dtype=np.int64))
 
-    monkeypatch.setattr(compute_party, "prepare_per_party", zeros)
+    monkeypatch.setattr(PerPartyNoise, "take", zeros)
 
 
 @pytest.mark.parametrize("parties", [2, 3])
@@ -95,14 +94,14 @@ def test_many_rounds_without_noise_are_those_in_the_clear(tmp_path: Path, no_noi
 
 def test_every_round_is_released_once_with_noise_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[tuple[int, tuple[int, ...]]] = []
-    take = NoiseBank.take
+    take = PerPartyNoise.take
 
-    def note(bank: NoiseBank, index: int) -> NoiseShare:
-        share = take(bank, index)
+    def note(noise: PerPartyNoise, index: int) -> NoiseShare:
+        share = take(noise, index)
         taken.append((index, tuple(share.values.tolist())))
         return share
 
-    monkeypatch.setattr(NoiseBank, "take", note)
+    monkeypatch.setattr(PerPartyNoise, "take", note)
     world = _world(tmp_path, _task())
     world.run()
     assert not world.errors

@@ -13,10 +13,9 @@ from session_world import SessionWorld, make_dataset, make_task
 
 from mpcdp.errors import BudgetError, MpcdpError, PeerError, PeerTimeout, ProtocolError, SessionAborted
 from mpcdp.mpc.aggregation import RoundAgreement
-from mpcdp.mpc.noise_bank import NoiseBank
+from mpcdp.mpc.noise_bank import PerPartyNoise
 from mpcdp.plan import Plan
 from mpcdp.privacy.ledger import Ledger
-from mpcdp.roles import compute_party
 from mpcdp.roles.compute_party import ComputeParty
 from mpcdp.roles.coordinator import Coordinator
 from mpcdp.secret_sharing.owner_set import OwnerSet
@@ -40,10 +39,10 @@ def _world(folder: Path, task: Task) -> SessionWorld:
 
 
 def _without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    def zeros(*_: object, dimension: int, rounds: int) -> NoiseBank:
-        return NoiseBank(NoiseShare(np.zeros(dimension * rounds, dtype=np.int64)), dimension=dimension, rounds=rounds)
+    def zeros(noise: PerPartyNoise, index: int) -> NoiseShare:
+        return NoiseShare(np.zeros(noise._dimension, dtype=np.int64))
 
-    monkeypatch.setattr(compute_party, "prepare_per_party", zeros)
+    monkeypatch.setattr(PerPartyNoise, "take", zeros)
 
 
 @pytest.mark.parametrize("parties", [2, 3, 5])

@@ -29,7 +29,7 @@ def _calls(network: Network, claim: str) -> Mapping[tuple[str, str], Callable[[]
     """Every method there is, called by a process that says its name is ``claim``: (answering process, method)."""
     coordinator, dealer = network.coordinator("coordinator"), network.dealer("dealer")
     party = network.compute_party("compute-0")
-    deal = DealRequest(ref=REF, party=claim, nonce=bytes(32), batch="noise", schedule_digest=bytes(32))
+    deal = DealRequest(ref=REF, party=claim, nonce=bytes(32), batch="noise", samples=64, schedule_digest=bytes(32))
     upload = Upload(ref=REF, owner=claim, round_index=0, history=bytes(32), nonce=bytes(32), values=_VALUES)
     return {
         ("coordinator", "Coordinator/Attend"): lambda: list(coordinator.attend("", Attendance(bytes(32), claim, 7))),

@@ -42,7 +42,7 @@ _LARGE = 1_000_003
 
 _QUICK = replace(LIMITS, connect_seconds=0.5, call_seconds=0.2, prepare_seconds=0.2, message_seconds=0.2)
 _ENROLMENT = Enrolment(REF, "owner-0", bytes(range(100, 132)))
-_DEAL = DealRequest(ref=REF, party="compute-0", nonce=bytes(32), batch="noise", schedule_digest=bytes(32))
+_DEAL = DealRequest(ref=REF, party="compute-0", nonce=bytes(32), batch="noise", samples=64, schedule_digest=bytes(32))
 _TRAVELLING = [
     getattr(errors, name) for name in errors.__all__ if name not in ("MpcdpError", "InputError", "RefusedError")
 ]

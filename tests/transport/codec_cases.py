@@ -16,6 +16,7 @@ from mpcdp.transport.messages import (
     DealRequest,
     Enrolment,
     Finished,
+    NoiseUse,
     Outcome,
     Release,
     Released,
@@ -98,6 +99,8 @@ CASES: dict[str, Case] = {
     "enrolment_last_party": Case(
         "owner-0", Enrolment(REF, "owner-0", b""), _one(codec.write_enrolment), codec.read_enrolment
     ),
+    "enrolled": Case("compute-0", NoiseUse(_DIGEST[:16], 1024, 2**40), _one(codec.write_enrolled), codec.read_enrolled),
+    "enrolled_without_pool": Case("compute-0", None, _one(codec.write_enrolled), codec.read_enrolled),
     "upload": Case(
         "owner-0", Upload(REF, "owner-0", 3, _HISTORY, _DIGEST, _VALUES), codec.write_upload, codec.read_upload
     ),
@@ -112,7 +115,7 @@ CASES: dict[str, Case] = {
     "outcome": Case("compute-0", Outcome(3, _DIGEST), _one(codec.write_outcome), codec.read_outcome),
     "deal_request": Case(
         "compute-0",
-        DealRequest(REF, "compute-0", _DIGEST, "noise", bytes(reversed(_DIGEST))),
+        DealRequest(REF, "compute-0", _DIGEST, "noise", 70_000, bytes(reversed(_DIGEST))),
         _one(codec.write_deal_request),
         codec.read_deal_request,
     ),

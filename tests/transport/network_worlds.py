@@ -25,6 +25,7 @@ from mpcdp.transport.messages import (
     Attendance,
     DealRequest,
     Enrolment,
+    NoiseUse,
     Outcome,
     Release,
     SessionEvent,
@@ -115,8 +116,9 @@ class StubService:
     def open_session(self, caller: str, ref: SessionRef) -> None:
         self._answer("open_session", caller, ref, None)
 
-    def enrol(self, caller: str, enrolment: Enrolment) -> None:
-        self._answer("enrol", caller, enrolment, None)
+    def enrol(self, caller: str, enrolment: Enrolment) -> NoiseUse | None:
+        use: NoiseUse | None = self._answer("enrol", caller, enrolment, None)
+        return use
 
     def upload(self, caller: str, upload: Upload) -> None:
         self._answer("upload", caller, upload, None)

@@ -28,6 +28,7 @@ from mpcdp.transport.messages import (
     DealRequest,
     Enrolment,
     Finished,
+    NoiseUse,
     Outcome,
     Release,
     Released,
@@ -46,6 +47,8 @@ _names = st.from_regex(r"[a-z0-9][a-z0-9-]{0,62}", fullmatch=True)
 _owners = st.sets(st.integers(0, 200), max_size=9).map(OwnerSet.of)
 _rounds = st.integers(0, 2**32 - 1)
 _rings = npst.arrays(np.int64, st.integers(1, 50))
+_counts = st.integers(0, 2**64 - 1)
+_ends = st.integers(2**40 + 1, 2**62 - 1)
 _releases = st.builds(Release, _rings, _owners)
 _texts = st.text(st.characters(categories=["L", "N", "P", "Zs"]), max_size=200).map(printable)
 
@@ -54,12 +57,19 @@ _messages: dict[str, tuple[str, _Any]] = {
     "open_session": ("coordinator", _refs),
     "close_session": ("coordinator", st.tuples(_refs, st.none() | _texts)),
     "enrolment": ("owner-0", st.builds(Enrolment, _refs, st.just("owner-0"), _bytes32 | st.just(b""))),
+    "enrolled": (
+        "compute-0",
+        st.none() | st.builds(NoiseUse, st.binary(min_size=16, max_size=16), st.integers(0, 2**40), _ends),
+    ),
     "upload": ("owner-0", st.builds(Upload, _refs, st.just("owner-0"), _rounds, _bytes32, _bytes32, _rings)),
     "aggregate": ("coordinator", st.builds(Aggregate, _refs, _rounds, _owners)),
     "release": ("compute-0", _releases),
     "outcome_request": ("owner-0", _refs),
     "outcome": ("compute-0", st.builds(Outcome, _rounds, _bytes32)),
-    "deal_request": ("compute-0", st.builds(DealRequest, _refs, st.just("compute-0"), _bytes32, _names, _bytes32)),
+    "deal_request": (
+        "compute-0",
+        st.builds(DealRequest, _refs, st.just("compute-0"), _bytes32, _names, _counts, _bytes32),
+    ),
     "deal": ("dealer", st.tuples(_bytes32, st.lists(st.binary(min_size=1, max_size=40), max_size=4))),
     "attendance": ("owner-0", st.builds(Attendance, _bytes32, st.just("owner-0"), st.integers(1, 2**64 - 1))),
     "events": (
@@ -197,6 +207,7 @@ class TestVectors:
     def test_there_is_a_bad_vector_for_every_message(self) -> None:
         bad = {json.loads(path.read_text())["reads"] for path in _VECTORS.glob("bad_*.json")}
         assert bad == {"open_session", "close_session", "enrolment", "upload", "aggregate", "release"} | {
+            "enrolled",
             "outcome_request",
             "outcome",
             "deal_request",

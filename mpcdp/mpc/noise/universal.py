@@ -3,7 +3,7 @@
 A plan never tunes the noise. It tunes the encoding of what the noise is added to (`mpcdp.secret_sharing.fixed_point`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -77,15 +77,34 @@ class UniversalNoise:
         Reveals:
             Nothing.
         """
-        circuit = _circuit(self.distribution, self.scale)
-        chunks = _chunks(count)
+        chunks = self.chunks(backend, count)
         values = np.empty(count, dtype=np.int64)
         start = 0
-        for words in chunks:
-            piece = circuit(backend, words, _blocks(words))[: count - start]
-            values[start : start + piece.size] = piece
-            start += piece.size
+        for piece in chunks:
+            values[start : start + piece.dimension] = piece.values
+            start += piece.dimension
         return NoiseShare(values)
+
+    def chunks(self, backend: Backend, count: int) -> Iterator[NoiseShare]:
+        """Share what `sample` shares, at most 2^17 integers at a time: memory stays the same however many are wanted.
+
+        Returns:
+            An iterator of shares whose dimensions sum up to ``count``.
+
+        Raises:
+            ValueError: the count is not positive.
+
+        Reveals:
+            Nothing.
+        """
+        return self._chunks(backend, _chunks(count), count)
+
+    def _chunks(self, backend: Backend, widths: list[int], left: int) -> Iterator[NoiseShare]:
+        circuit = _circuit(self.distribution, self.scale)
+        for words in widths:
+            piece = circuit(backend, words, _blocks(words))[:left]
+            left -= piece.size
+            yield NoiseShare(piece)
 
     def schedule(self, count: int) -> tuple[CorrelationRequest, ...]:
         """List the correlated randomness that ``sample(backend, count)`` consumes, in order.
