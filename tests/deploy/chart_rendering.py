@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 __all__ = ["ChartError", "render"]
 
@@ -157,17 +157,17 @@ class _Renderer:
             piped = [value]
 
     def _operand(self, tokens: list[str], dot: Any, root: Any) -> Any:
-        token = tokens.pop(0)
-        if token == "(":
+        word = tokens.pop(0)
+        if word == "(":
             value = self._commands(tokens, dot, root)
             tokens.pop(0)
             return value
-        if token.startswith(("$", ".")):
-            value = root if token.startswith("$") else dot
-            for key in token.lstrip("$").split(".")[1:]:
+        if word.startswith(("$", ".")):
+            value = root if word.startswith("$") else dot
+            for key in word.lstrip("$").split(".")[1:]:
                 value = value if key == "" else value[key]
             return value
-        return json.loads(token)
+        return json.loads(word)
 
 
 def _text(value: Any) -> str:
