@@ -1,8 +1,9 @@
-"""compose.yaml without a container engine: its processes in namespaces, with its mounts, networks, user and read-only root.
+"""compose.yaml without a container engine: its processes in namespaces, with its mounts, networks and user.
 
-What an engine does is done here with `ip netns`, `unshare` and `setpriv`, as root: every service gets a network namespace
-with one interface for each of its networks, and a root file system that holds this machine's programs, read-only, and
-the service's mounts. No capability is left to it. The image itself is not tested: Python comes from this machine.
+What an engine does is done here with `ip netns`, `unshare` and `setpriv`, as root: every service gets a network
+namespace with one interface for each of its networks, and a root file system that holds this machine's programs,
+read-only, and the service's mounts. No capability is left to it. The image itself is not tested: Python comes from this
+machine.
 """
 
 import os
@@ -20,15 +21,28 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["ComposeNetwork", "Sockets", "missing_programs"]
+import mpcdp
+
+__all__ = ["ComposeNetwork", "Sockets", "why_not"]
 
 _PROGRAMS = ("ip", "nsenter", "unshare", "setpriv", "mount", "chroot")
-_LISTEN, _ESTABLISHED = "0A", "01"
+_TEMPORARY = "/tmp"  # noqa: S108 (a folder of the service's own)
+_LISTEN = "0A"
 
 
-def missing_programs() -> list[str]:
-    """Return what this machine lacks."""
-    return [name for name in _PROGRAMS if shutil.which(name) is None]
+def why_not() -> str | None:
+    """Return why this machine cannot do it, None if it can."""
+    if os.geteuid() != 0:
+        return "namespaces are made by root"
+    if missing := [name for name in _PROGRAMS if shutil.which(name) is None]:
+        return f"{', '.join(missing)} are not installed"
+    probe = f"mpcdp{os.getpid()}-probe"
+    try:
+        _ip("netns", "add", probe)
+        _ip("netns", "delete", probe)
+    except subprocess.CalledProcessError:
+        return "network namespaces cannot be made here"
+    return None
 
 
 @dataclass
@@ -113,7 +127,8 @@ class ComposeNetwork:
             entries = [line.split() for line in lines]
             sockets.listening |= {int(entry[1].rpartition(":")[2], 16) for entry in entries if entry[3] == _LISTEN}
             for entry in entries:
-                if entry[3] == _ESTABLISHED and int(entry[1].rpartition(":")[2], 16) not in sockets.listening:
+                # Whatever became of a connection: tried, open or closed. Those it was called on are at its own port.
+                if entry[3] != _LISTEN and int(entry[1].rpartition(":")[2], 16) not in sockets.listening:
                     host, _, port = entry[2].rpartition(":")
                     address = socket.inet_ntoa(struct.pack("=I", int(host[-8:], 16)))
                     sockets.called.add((self._names[address], int(port, 16)))
@@ -156,11 +171,14 @@ class ComposeNetwork:
 
     def _script(self, root: Path, service: Mapping[str, Any], hosts: Mapping[str, str]) -> str:
         """Write the shell script that builds a service's root folder, gives all rights up and becomes the service."""
+        temporary = f"{root}{_TEMPORARY}"
         lines = ["mount --make-rprivate /", f"mkdir {root}", f"mount -t tmpfs -o mode=755 root {root}"]
+        # First, because programs may lie in this folder.
+        lines += [f"mkdir {temporary}", f"mount -t tmpfs -o mode=1777 temporary {temporary}"]
         for source in (*self._programs, Path("/proc"), Path("/dev")):
             lines += [f"mkdir -p {root}{source}", f"mount --rbind {source} {root}{source}"]
             lines += [f"mount -o remount,bind,ro {root}{source}"] if source in self._programs else []
-        lines += [f"mkdir -p {root}/etc {root}/tmp", f"cp /etc/passwd /etc/nsswitch.conf {root}/etc/"]
+        lines += [f"mkdir {root}/etc", f"cp /etc/passwd /etc/nsswitch.conf {root}/etc/"]
         text = "".join(f"{address} {host}\n" for host, address in hosts.items())
         lines += [f"printf %s {shlex.quote(text)} > {root}/etc/hosts"]
         for mount in service["volumes"]:
@@ -170,10 +188,9 @@ class ComposeNetwork:
             lines += [f"[ -e {root}{target} ] || {{ {make} {root}{target}; }}", f"mount --bind {source} {root}{target}"]
             lines += [f"mount -o remount,bind,ro {root}{target}"] if options == ["ro"] else []
         lines += [f"mount -o remount,ro {root}"] if service["read_only"] else []
-        lines += [f"mount -t tmpfs -o mode=1777 temporary {root}/tmp"]
         user, group = service["user"].split(":")
         drop = f"--reuid={user} --regid={group} --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all"
-        environment = f"PATH=/usr/bin HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={os.environ.get('PYTHONPATH', '')}"
+        environment = f"HOME={_TEMPORARY} PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={Path(mpcdp.__file__).parents[1]}"
         command = shlex.join([sys.executable, "-m", *service["command"]])
         return "\n".join([*lines, f"exec chroot {root} setpriv {drop} /usr/bin/env -i {environment} {command}"])
 
@@ -185,4 +202,4 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+    subprocess.run([shutil.which("ip") or "ip", *arguments], check=True, capture_output=True)

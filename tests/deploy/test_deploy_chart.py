@@ -154,7 +154,7 @@ class TestEveryRole:
         job = _render_here(role)["Job"]
         path = tmp_path / "job.yaml"
         path.write_text(yaml.safe_dump(job))
-        command = [tool("kubectl"), "set", "env", "--local", "--filename", path, "DECODED=yes", "--output", "json"]
+        command = [tool("kubectl"), "set", "env", "--local", "--filename", str(path), "DECODED=yes", "--output", "json"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert list(_lost(job, json.loads(done.stdout), "job")) == []

@@ -8,17 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from compose_network import ComposeNetwork, missing_programs
+from compose_network import ComposeNetwork, why_not
 from deployment import ROOT, callers_and_called, code_blocks, compose, section
 
 from mpcdp.local_network import create_network, hosts_by_name
 from mpcdp.task import Task, load_task
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(os.geteuid() != 0, reason="namespaces are made by root"),
-    pytest.mark.skipif(bool(missing_programs()), reason=f"not installed: {', '.join(missing_programs())}"),
-]
+pytestmark = pytest.mark.slow
 _USER = 10001
 
 
@@ -37,10 +33,8 @@ def task() -> Task:
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ComposeNetwork, dict[str, int], Path]]:
     """Follow the guide, and wait for the end of the session."""
-    probe = subprocess.run(["ip", "netns", "add", f"mpcdp-probe-{os.getpid()}"], capture_output=True, check=False)
-    if probe.returncode != 0:
-        pytest.skip("network namespaces cannot be made here")
-    subprocess.run(["ip", "netns", "delete", f"mpcdp-probe-{os.getpid()}"], check=True)
+    if (reason := why_not()) is not None:
+        pytest.skip(reason)
     folder = tmp_path_factory.mktemp("compose")
     create_network(folder / "net", ROOT / "parties" / "task.toml", sites=hosts_by_name(5001))
     (block,) = (block for block in code_blocks(section(7), "console") if "awk" in block)

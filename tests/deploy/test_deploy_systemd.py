@@ -60,20 +60,20 @@ def test_secrets_in_memory_reach_no_disk() -> None:
 
 
 def test_systemd_accepts_the_unit(unit_here: Path) -> None:
-    command = [tool("systemd-analyze"), "verify", "--man=no", unit_here]
+    command = [tool("systemd-analyze"), "verify", "--man=no", str(unit_here)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_systemd_finds_little_exposed(unit_here: Path) -> None:
     """A unit without any of these settings scores 9.2 of 10, or 92 here."""
-    command = [tool("systemd-analyze"), "security", "--offline=true", "--threshold=20", "--no-pager", unit_here]
+    command = [tool("systemd-analyze"), "security", "--offline=true", "--threshold=20", "--no-pager", str(unit_here)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
 def test_systemd_accepts_the_users(tmp_path: Path) -> None:
-    command = [tool("systemd-sysusers"), "--dry-run", f"--root={tmp_path}", _USERS]
+    command = [tool("systemd-sysusers"), "--dry-run", f"--root={tmp_path}", str(_USERS)]
     if "--dry-run" not in subprocess.run([command[0], "--help"], capture_output=True, text=True, check=False).stdout:
         pytest.skip("this systemd-sysusers has no --dry-run")
     (tmp_path / _USERS.relative_to("/").parent).mkdir(parents=True)
