@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from mpcdp.task import load_task
 from mpcdp.transport.channel import Member, Role
 from mpcdp.transport.tls import Authority, write_private
 
-__all__ = ["LocalNetwork", "ProcessResult", "create_network", "free_ports"]
+__all__ = ["LocalNetwork", "ProcessResult", "Site", "create_network", "free_ports", "hosts_by_name", "on_loopback"]
 
 _ROLES: tuple[Role, ...] = ("coordinator", "dealer", "compute", "owner")
 _STOP_SECONDS = 5.0
@@ -148,13 +148,53 @@ class LocalNetwork:
         )
 
 
-def create_network(directory: Path, task_path: Path, *, tables: Mapping[str, Path] | None = None) -> None:
-    """Make everything a task needs to run on this machine: an authority, certificates, and a config per process.
+@dataclass(frozen=True)
+class Site:
+    """Where a process that listens can be found.
+
+    Args:
+        address: what its peers call, ``"host:port"``.
+        listen: what it listens at, ``"host:port"``.
+    """
+
+    address: str
+    listen: str
+
+
+def on_loopback(servers: Sequence[str]) -> dict[str, Site]:
+    """Give every server a free port of this machine, which nobody outside it can reach."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(len(servers))]
+    return {name: Site(address, address) for name, address in zip(servers, addresses, strict=True)}
+
+
+def hosts_by_name(port: int) -> Callable[[Sequence[str]], dict[str, Site]]:
+    """Give every server a host of its own, called as the server is in the task, as containers on one network are.
+
+    Args:
+        port: at which all of them listen, on every address of their host.
+
+    Raises:
+        ConfigError: there is no such port.
+    """
+    if not 1 <= port <= 65535:
+        raise ConfigError(f"port {port}: give one from 1 to 65535")
+    return lambda servers: {name: Site(f"{name}:{port}", f"0.0.0.0:{port}") for name in servers}
+
+
+def create_network(
+    directory: Path,
+    task_path: Path,
+    *,
+    tables: Mapping[str, Path] | None = None,
+    sites: Callable[[Sequence[str]], Mapping[str, Site]] = on_loopback,
+) -> None:
+    """Make everything a task needs to be tried out: an authority, certificates, and a config per process.
 
     Args:
         directory: new or empty folder; it gets ``task.toml``, ``authority/`` and one folder per process.
         task_path: the task.
         tables: each owner's table; by default ``table.csv`` in the owner's folder, to be put there.
+        sites: says where each of the servers is.
 
     Raises:
         TaskError: the task is malformed.
@@ -174,18 +214,19 @@ def create_network(directory: Path, task_path: Path, *, tables: Mapping[str, Pat
         write_private(directory / "authority" / "authority.key", authority.key)
         members = task.members()
         servers = [member.name for member in members if member.role != "owner"]
-        addresses = {name: f"127.0.0.1:{port}" for name, port in zip(servers, free_ports(len(servers)), strict=True)}
+        placed = sites(servers)
         for member in members:
             table = (tables or {}).get(member.name, Path("table.csv"))
-            _create_process(directory / member.name, member, authority, addresses, table=table)
+            _create_process(directory / member.name, member, authority, placed, table=table)
     except OSError as error:
         raise ConfigError(f"{directory}: {error.strerror}; name a folder that can be written") from error
 
 
 def _create_process(
-    folder: Path, member: Member, authority: Authority, addresses: Mapping[str, str], *, table: Path
+    folder: Path, member: Member, authority: Authority, sites: Mapping[str, Site], *, table: Path
 ) -> None:
     folder.mkdir(mode=0o700)
+    (folder / "state").mkdir(mode=0o700)
     certificate, key = authority.issue(member.certificate)
     (folder / "authority.crt").write_bytes(authority.certificate)
     (folder / f"{member.name}.crt").write_bytes(certificate)
@@ -200,12 +241,12 @@ def _create_process(
             "certificate": f"{member.name}.crt",
             "key": f"{member.name}.key",
         },
-        "peers": {name: address for name, address in addresses.items() if name != member.name},
+        "peers": {name: site.address for name, site in sites.items() if name != member.name},
     }
     if member.role == "owner":
         config["table"] = str(table.absolute()) if table.exists() else str(table)
     else:
-        config["listen"] = addresses[member.name]
+        config["listen"] = sites[member.name].listen
     (folder / f"{member.role}.toml").write_bytes(tomli_w.dumps(config).encode())
 
 

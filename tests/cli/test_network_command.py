@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from mpcdp.cli.network import app
 from mpcdp.config import ComputePartyConfig, Config, CoordinatorConfig, DealerConfig, OwnerConfig, load_config
 from mpcdp.errors import ConfigError
-from mpcdp.local_network import create_network
+from mpcdp.local_network import create_network, hosts_by_name
 from mpcdp.task import Task, load_task
 from mpcdp.transport.channel import Role
 from mpcdp.transport.tls import load_credentials
@@ -105,3 +105,24 @@ def test_the_command_does_it(tmp_path: Path, task_path: Path) -> None:
     result = CliRunner().invoke(app, ["new", str(tmp_path / "network"), "--task", str(task_path)])
     assert result.exit_code == 0, result.output
     assert set(_configs(tmp_path / "network", load_task(task_path))) >= {"coordinator", "owner-1"}
+
+
+def test_in_containers_every_process_has_a_host_of_its_own(tmp_path: Path, task_path: Path) -> None:
+    directory = tmp_path / "network"
+    result = CliRunner().invoke(app, ["new", str(directory), "--task", str(task_path), "--port", "5001"])
+    assert result.exit_code == 0, result.output
+    configs = _configs(directory, load_task(task_path))
+    servers = {"coordinator", "dealer", "party-1", "party-2"}
+    for name, config in configs.items():
+        assert config.peers == {server: f"{server}:5001" for server in servers - {name}}
+        assert getattr(config, "listen", None) == ("0.0.0.0:5001" if name in servers else None)
+        assert stat.S_IMODE((directory / name / "state").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536])
+def test_a_port_that_does_not_exist_is_refused_before_anything_is_made(
+    tmp_path: Path, task_path: Path, port: int
+) -> None:
+    with pytest.raises(ConfigError, match=f"port {port}: give one from 1 to 65535"):
+        create_network(tmp_path / "network", task_path, sites=hosts_by_name(port))
+    assert not (tmp_path / "network").exists()
