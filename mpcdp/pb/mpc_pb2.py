@@ -26,7 +26,7 @@ from mpcdp.pb import share_pb2 as mpcdp_dot_pb_dot_share__pb2
 from mpcdp.pb import types_pb2 as mpcdp_dot_pb_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12mpcdp/pb/mpc.proto\x12\x08mpcdp.pb\x1a\x14mpcdp/pb/share.proto\x1a\x14mpcdp/pb/types.proto\"0\n\x0bOpenSession\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\"Q\n\x0c\x43loseSession\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12\x13\n\x06reason\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_reason\"S\n\tAggregate\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12\x13\n\x0bround_index\x18\x02 \x01(\r\x12\x0e\n\x06owners\x18\x03 \x01(\x0c\"Q\n\x0bReleasePart\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x17.mpcdp.pb.ReleaseHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"3\n\x0eOutcomeRequest\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\"*\n\x07Outcome\x12\x0e\n\x06rounds\x18\x01 \x01(\r\x12\x0f\n\x07history\x18\x02 \x01(\x0c\"v\n\x0b\x44\x65\x61lRequest\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12\r\n\x05party\x18\x02 \x01(\t\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\r\n\x05\x62\x61tch\x18\x04 \x01(\t\x12\x17\n\x0fschedule_digest\x18\x05 \x01(\x0c\"9\n\x08\x44\x65\x61lPart\x12\x0e\n\x04seed\x18\x01 \x01(\x0cH\x00\x12\x15\n\x0b\x63orrections\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\x88\x01\n\tMeshFrame\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.mpcdp.pb.MeshHelloH\x00\x12\"\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\x12.mpcdp.pb.MeshDataH\x00\x12(\n\x07goodbye\x18\x03 \x01(\x0b\x32\x15.mpcdp.pb.MeshGoodbyeH\x00\x42\x07\n\x05\x66rame\"N\n\tMeshHello\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12\r\n\x05party\x18\x02 \x01(\t\x12\x0f\n\x07parties\x18\x03 \x03(\t\"L\n\x08MeshData\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\r\n\x05\x63hunk\x18\x04 \x01(\x0c\"-\n\x0bMeshGoodbye\x12\x13\n\x06reason\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_reason2\x85\x03\n\x0c\x43omputeParty\x12\x34\n\x0bOpenSession\x12\x15.mpcdp.pb.OpenSession\x1a\x0e.mpcdp.pb.Done\x12,\n\x05\x45nrol\x12\x13.mpcdp.pb.Enrolment\x1a\x0e.mpcdp.pb.Done\x12\x30\n\x06Upload\x12\x14.mpcdp.pb.UploadPart\x1a\x0e.mpcdp.pb.Done(\x01\x12\x39\n\tAggregate\x12\x13.mpcdp.pb.Aggregate\x1a\x15.mpcdp.pb.ReleasePart0\x01\x12\x36\n\x07Outcome\x12\x18.mpcdp.pb.OutcomeRequest\x1a\x11.mpcdp.pb.Outcome\x12\x36\n\x0c\x43loseSession\x12\x16.mpcdp.pb.CloseSession\x1a\x0e.mpcdp.pb.Done\x12\x34\n\x04Mesh\x12\x13.mpcdp.pb.MeshFrame\x1a\x13.mpcdp.pb.MeshFrame(\x01\x30\x01\x32\xab\x01\n\x06\x44\x65\x61ler\x12\x34\n\x0bOpenSession\x12\x15.mpcdp.pb.OpenSession\x1a\x0e.mpcdp.pb.Done\x12\x33\n\x04\x44\x65\x61l\x12\x15.mpcdp.pb.DealRequest\x1a\x12.mpcdp.pb.DealPart0\x01\x12\x36\n\x0c\x43loseSession\x12\x16.mpcdp.pb.CloseSession\x1a\x0e.mpcdp.pb.Doneb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12mpcdp/pb/mpc.proto\x12\x08mpcdp.pb\x1a\x14mpcdp/pb/share.proto\x1a\x14mpcdp/pb/types.proto\"0\n\x0bOpenSession\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\"Q\n\x0c\x43loseSession\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12\x13\n\x06reason\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_reason\"S\n\tAggregate\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12\x13\n\x0bround_index\x18\x02 \x01(\r\x12\x0e\n\x06owners\x18\x03 \x01(\x0c\"Q\n\x0bReleasePart\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x17.mpcdp.pb.ReleaseHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"3\n\x0eOutcomeRequest\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\"*\n\x07Outcome\x12\x0e\n\x06rounds\x18\x01 \x01(\r\x12\x0f\n\x07history\x18\x02 \x01(\x0c\"\x98\x01\n\x0b\x44\x65\x61lRequest\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12\r\n\x05party\x18\x02 \x01(\t\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\r\n\x05\x62\x61tch\x18\x04 \x01(\t\x12\x17\n\x0fschedule_digest\x18\x05 \x01(\x0c\x12\x14\n\x07samples\x18\x06 \x01(\x04H\x00\x88\x01\x01\x42\n\n\x08_samples\"9\n\x08\x44\x65\x61lPart\x12\x0e\n\x04seed\x18\x01 \x01(\x0cH\x00\x12\x15\n\x0b\x63orrections\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\x88\x01\n\tMeshFrame\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.mpcdp.pb.MeshHelloH\x00\x12\"\n\x04\x64\x61ta\x18\x02 \x01(\x0b\x32\x12.mpcdp.pb.MeshDataH\x00\x12(\n\x07goodbye\x18\x03 \x01(\x0b\x32\x15.mpcdp.pb.MeshGoodbyeH\x00\x42\x07\n\x05\x66rame\"N\n\tMeshHello\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.mpcdp.pb.SessionRef\x12\r\n\x05party\x18\x02 \x01(\t\x12\x0f\n\x07parties\x18\x03 \x03(\t\"L\n\x08MeshData\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\r\n\x05\x63hunk\x18\x04 \x01(\x0c\"-\n\x0bMeshGoodbye\x12\x13\n\x06reason\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_reason2\x85\x03\n\x0c\x43omputeParty\x12\x34\n\x0bOpenSession\x12\x15.mpcdp.pb.OpenSession\x1a\x0e.mpcdp.pb.Done\x12,\n\x05\x45nrol\x12\x13.mpcdp.pb.Enrolment\x1a\x0e.mpcdp.pb.Done\x12\x30\n\x06Upload\x12\x14.mpcdp.pb.UploadPart\x1a\x0e.mpcdp.pb.Done(\x01\x12\x39\n\tAggregate\x12\x13.mpcdp.pb.Aggregate\x1a\x15.mpcdp.pb.ReleasePart0\x01\x12\x36\n\x07Outcome\x12\x18.mpcdp.pb.OutcomeRequest\x1a\x11.mpcdp.pb.Outcome\x12\x36\n\x0c\x43loseSession\x12\x16.mpcdp.pb.CloseSession\x1a\x0e.mpcdp.pb.Done\x12\x34\n\x04Mesh\x12\x13.mpcdp.pb.MeshFrame\x1a\x13.mpcdp.pb.MeshFrame(\x01\x30\x01\x32\xab\x01\n\x06\x44\x65\x61ler\x12\x34\n\x0bOpenSession\x12\x15.mpcdp.pb.OpenSession\x1a\x0e.mpcdp.pb.Done\x12\x33\n\x04\x44\x65\x61l\x12\x15.mpcdp.pb.DealRequest\x1a\x12.mpcdp.pb.DealPart0\x01\x12\x36\n\x0c\x43loseSession\x12\x16.mpcdp.pb.CloseSession\x1a\x0e.mpcdp.pb.Doneb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,20 +45,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OUTCOMEREQUEST']._serialized_end=428
   _globals['_OUTCOME']._serialized_start=430
   _globals['_OUTCOME']._serialized_end=472
-  _globals['_DEALREQUEST']._serialized_start=474
-  _globals['_DEALREQUEST']._serialized_end=592
-  _globals['_DEALPART']._serialized_start=594
-  _globals['_DEALPART']._serialized_end=651
-  _globals['_MESHFRAME']._serialized_start=654
-  _globals['_MESHFRAME']._serialized_end=790
-  _globals['_MESHHELLO']._serialized_start=792
-  _globals['_MESHHELLO']._serialized_end=870
-  _globals['_MESHDATA']._serialized_start=872
-  _globals['_MESHDATA']._serialized_end=948
-  _globals['_MESHGOODBYE']._serialized_start=950
-  _globals['_MESHGOODBYE']._serialized_end=995
-  _globals['_COMPUTEPARTY']._serialized_start=998
-  _globals['_COMPUTEPARTY']._serialized_end=1387
-  _globals['_DEALER']._serialized_start=1390
-  _globals['_DEALER']._serialized_end=1561
+  _globals['_DEALREQUEST']._serialized_start=475
+  _globals['_DEALREQUEST']._serialized_end=627
+  _globals['_DEALPART']._serialized_start=629
+  _globals['_DEALPART']._serialized_end=686
+  _globals['_MESHFRAME']._serialized_start=689
+  _globals['_MESHFRAME']._serialized_end=825
+  _globals['_MESHHELLO']._serialized_start=827
+  _globals['_MESHHELLO']._serialized_end=905
+  _globals['_MESHDATA']._serialized_start=907
+  _globals['_MESHDATA']._serialized_end=983
+  _globals['_MESHGOODBYE']._serialized_start=985
+  _globals['_MESHGOODBYE']._serialized_end=1030
+  _globals['_COMPUTEPARTY']._serialized_start=1033
+  _globals['_COMPUTEPARTY']._serialized_end=1422
+  _globals['_DEALER']._serialized_start=1425
+  _globals['_DEALER']._serialized_end=1596
 # @@protoc_insertion_point(module_scope)

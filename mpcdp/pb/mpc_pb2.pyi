@@ -54,18 +54,20 @@ class Outcome(_message.Message):
     def __init__(self, rounds: _Optional[int] = ..., history: _Optional[bytes] = ...) -> None: ...
 
 class DealRequest(_message.Message):
-    __slots__ = ("ref", "party", "nonce", "batch", "schedule_digest")
+    __slots__ = ("ref", "party", "nonce", "batch", "schedule_digest", "samples")
     REF_FIELD_NUMBER: _ClassVar[int]
     PARTY_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     SCHEDULE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
     ref: _types_pb2.SessionRef
     party: str
     nonce: bytes
     batch: str
     schedule_digest: bytes
-    def __init__(self, ref: _Optional[_Union[_types_pb2.SessionRef, _Mapping]] = ..., party: _Optional[str] = ..., nonce: _Optional[bytes] = ..., batch: _Optional[str] = ..., schedule_digest: _Optional[bytes] = ...) -> None: ...
+    samples: int
+    def __init__(self, ref: _Optional[_Union[_types_pb2.SessionRef, _Mapping]] = ..., party: _Optional[str] = ..., nonce: _Optional[bytes] = ..., batch: _Optional[str] = ..., schedule_digest: _Optional[bytes] = ..., samples: _Optional[int] = ...) -> None: ...
 
 class DealPart(_message.Message):
     __slots__ = ("seed", "corrections")

@@ -279,6 +279,7 @@ def write_deal_request(request: DealRequest) -> bytes:
         nonce=request.nonce,
         batch=request.batch,
         schedule_digest=request.schedule_digest,
+        samples=request.samples,
     ).SerializeToString()
 
 
@@ -291,6 +292,7 @@ def read_deal_request(reader: Reader) -> DealRequest:
         nonce=reader.exactly(_KEY_BYTES, message.nonce, "nonce"),
         batch=reader.name(message.batch, "batch"),
         schedule_digest=reader.exactly(_DIGEST_BYTES, message.schedule_digest, "schedule_digest"),
+        samples=message.samples if message.HasField("samples") else None,
     )
 
 

@@ -205,6 +205,8 @@ class DealRequest:
             dealer nor a restored party can bring old correlations back.
         batch: what the batch is for, e.g. ``"noise"``; each batch name is dealt once per session.
         schedule_digest: SHA-256 of the sequence of `CorrelationRequest` both sides expect.
+        samples: how many noise samples it is for, the same at all parties; 0 when their pools hold enough; None for as
+            many as the plan needs.
     """
 
     ref: SessionRef
@@ -212,3 +214,4 @@ class DealRequest:
     nonce: bytes
     batch: str
     schedule_digest: bytes
+    samples: int | None = None

@@ -112,7 +112,7 @@ CASES: dict[str, Case] = {
     "outcome": Case("compute-0", Outcome(3, _DIGEST), _one(codec.write_outcome), codec.read_outcome),
     "deal_request": Case(
         "compute-0",
-        DealRequest(REF, "compute-0", _DIGEST, "noise", bytes(reversed(_DIGEST))),
+        DealRequest(REF, "compute-0", _DIGEST, "noise", bytes(reversed(_DIGEST)), 2**21),
         _one(codec.write_deal_request),
         codec.read_deal_request,
     ),

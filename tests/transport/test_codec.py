@@ -59,7 +59,18 @@ _messages: dict[str, tuple[str, _Any]] = {
     "release": ("compute-0", _releases),
     "outcome_request": ("owner-0", _refs),
     "outcome": ("compute-0", st.builds(Outcome, _rounds, _bytes32)),
-    "deal_request": ("compute-0", st.builds(DealRequest, _refs, st.just("compute-0"), _bytes32, _names, _bytes32)),
+    "deal_request": (
+        "compute-0",
+        st.builds(
+            DealRequest,
+            _refs,
+            st.just("compute-0"),
+            _bytes32,
+            _names,
+            _bytes32,
+            st.none() | st.integers(0, 2**64 - 1),
+        ),
+    ),
     "deal": ("dealer", st.tuples(_bytes32, st.lists(st.binary(min_size=1, max_size=40), max_size=4))),
     "attendance": ("owner-0", st.builds(Attendance, _bytes32, st.just("owner-0"), st.integers(1, 2**64 - 1))),
     "events": (
