@@ -1,5 +1,6 @@
 """A batch is dealt once, from fresh secrets, and only for what the plan needs."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -7,8 +8,8 @@ from typing import Any
 import pytest
 from session_world import make_task
 
-from mpcdp.errors import ProtocolError
-from mpcdp.mpc.dealing import schedule_digest
+from mpcdp.errors import PeerTimeout, ProtocolError
+from mpcdp.mpc.dealing import correction_words, schedule_digest
 from mpcdp.plan import make_plan
 from mpcdp.roles.compute_party import ComputeParty
 from mpcdp.roles.dealer import Dealer
@@ -62,29 +63,6 @@ def test_every_batch_has_fresh_seeds_even_for_the_same_nonces(task: Task) -> Non
     assert all(batch[1][1] == b"" for batch in batches)  # only rank 0 is sent any
 
 
-def test_nothing_is_dealt_when_the_pools_suffice(task: Task) -> None:
-    dealer = _dealer(task)
-    dealer.open_session("coordinator", _request(task, "party-1").ref)
-
-    def ask(party: str) -> list[bytes]:
-        request = replace(_request(task, party), samples=0, schedule_digest=schedule_digest(()))
-        return list(dealer.deal(party, request)[1])
-
-    with ThreadPoolExecutor() as pool:
-        assert list(pool.map(ask, PARTIES)) == [[], []]
-
-
-def test_parties_ask_for_the_same_and_for_no_more_than_the_plan_needs(task: Task) -> None:
-    dealer = _dealer(task)
-    request = _request(task, "party-1")
-    dealer.open_session("coordinator", request.ref)
-    with pytest.raises(ProtocolError, match="1025 samples of noise, the task needs 1024"):
-        dealer.deal("party-1", replace(request, samples=1025))
-    dealer._nonces["party-2"], dealer._samples = bytes(32), 1024
-    with pytest.raises(ProtocolError, match="another party for 1024"):
-        dealer.deal("party-1", request)
-
-
 def test_a_party_is_dealt_once(task: Task) -> None:
     dealer = _dealer(task)
     _deal(dealer, task)
@@ -100,11 +78,45 @@ def test_what_the_plan_does_not_need_is_refused(task: Task) -> None:
     for bad, words in (
         (replace(good, batch="more"), "no batch"),
         (replace(good, schedule_digest=bytes(32)), "does not fit"),
+        (_of(good, task, 2048), "asks for 2048 samples, but a session of this task needs"),
+        (replace(good, samples=0), "does not fit"),
         (replace(good, ref=replace(good.ref, session=bytes(32))), "does not take part"),
         (replace(good, ref=replace(good.ref, task_digest=bytes(32))), "task"),
     ):
         with pytest.raises(ProtocolError, match=words):
             dealer.deal("party-1", bad)
+
+
+def _of(request: DealRequest, task: Task, samples: int) -> DealRequest:
+    schedule = make_plan(task).noise.schedule(samples) if samples else ()
+    return replace(request, samples=samples, schedule_digest=schedule_digest(schedule))
+
+
+@pytest.mark.parametrize("samples", [0, 1024])
+def test_parties_ask_for_as_many_samples_as_their_pools_lack(task: Task, samples: int) -> None:
+    dealer = _dealer(task)
+    requests = {party: _of(_request(task, party), task, samples) for party in PARTIES}
+    dealer.open_session("coordinator", requests["party-1"].ref)
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(lambda party: dealer.deal(party, requests[party]), PARTIES))
+    sizes = [sum(map(len, corrections)) for _, corrections in answers]
+    words = sum(correction_words(request) for request in make_plan(task).noise.schedule(1024)) if samples else 0
+    assert sizes == [8 * words, 0]
+    dealer._desk.wait_until_dealt("noise", seconds=0)
+
+
+def test_parties_that_lack_different_numbers_are_dealt_nothing(task: Task) -> None:
+    dealer = _dealer(task)
+    first, second = _of(_request(task, "party-1"), task, 0), _of(_request(task, "party-2"), task, 1024)
+    dealer.open_session("coordinator", first.ref)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(dealer.deal, "party-1", first)
+        while not dealer._desk._requests:
+            time.sleep(0.01)
+        with pytest.raises(ProtocolError, match="party-2 asks for another number of samples than party-1"):
+            dealer.deal("party-2", second)
+        with pytest.raises(PeerTimeout, match="party-2"):
+            waiting.result()
 
 
 def test_a_party_asks_with_a_fresh_nonce(task: Task) -> None:

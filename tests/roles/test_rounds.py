@@ -64,7 +64,8 @@ class _RoundsTask(Task):
 
 def _task(*, minimum: int | None = None, parties: int = 3, seconds: float = 20.0) -> Task:
     task = make_task(RECORDS, features=3, minimum=minimum, parties=parties, seconds=seconds)
-    return _RoundsTask.model_validate(task.model_dump(by_alias=True))
+    deadlines = {"start_seconds": 30.0, "contribution_seconds": seconds, "round_seconds": 30.0}
+    return _RoundsTask.model_validate({**task.model_dump(by_alias=True), "deadlines": deadlines})
 
 
 def _world(folder: Path, task: Task) -> SessionWorld:
