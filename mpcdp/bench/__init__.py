@@ -1,1 +1,1 @@
-"""How fast the noise is: real processes on loopback, beside CrypTen's own samplers and published figures."""
+"""How fast the noise and the rounds are: real processes on loopback, beside what else there is."""

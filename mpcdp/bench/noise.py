@@ -1,15 +1,11 @@
 """The rows of ``mpcdp bench noise``: what one setting's processes measured, put together."""
 
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-from mpcdp import __version__
+from mpcdp.bench.machine import where_measured
 from mpcdp.bench.processes import Command, run_processes, worker_command
 from mpcdp.bench.published import PUBLISHED
 from mpcdp.bench.report import Report, Run
@@ -18,8 +14,6 @@ from mpcdp.mpc.backend import CorrelationRequest
 from mpcdp.mpc.bit_slicing import LANES
 
 __all__ = ["Row", "and_gates", "document", "measure"]
-
-_LIBRARIES = ("crypten", "torch", "numpy", "grpcio", "protobuf", "cryptography")
 
 
 @dataclass(frozen=True)
@@ -80,7 +74,7 @@ def measure(setting: Setting, *, notes: Sequence[str] = (), command: Command = w
     Raises:
         PeerError: a process failed or did not end in time.
     """
-    reports = run_processes(setting, command=command)
+    reports = run_processes(setting, Report.load, command=command)
     parties = [reports[name] for name in setting.party_names]
     ours = [report.runs for report in parties]
     theirs = [report.crypten_runs for report in parties] if setting.crypten else []
@@ -123,12 +117,7 @@ def document(rows: Sequence[Row]) -> dict[str, Any]:
     return {
         "rows": [asdict(row) for row in rows],
         "published": [asdict(published) for published in PUBLISHED],
-        "machine": _machine(),
-        "versions": {
-            "mpcdp": __version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in _LIBRARIES},
-        },
+        **where_measured(),
     }
 
 
@@ -143,20 +132,3 @@ def _largest_bytes(parties: Sequence[Sequence[Run]]) -> int:
 
 def _dealt_bytes(reports: Mapping[str, Report]) -> int:
     return max(reports[DEALER].dealt_bytes.values()) if DEALER in reports else 0
-
-
-def _machine() -> dict[str, Any]:
-    return {
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
-        "system": platform.platform(),
-        "load_average": os.getloadavg(),
-    }
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())

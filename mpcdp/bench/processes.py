@@ -1,29 +1,59 @@
 """Starts the processes of a row on loopback, waits for their reports, and leaves nothing behind."""
 
-import secrets
+import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
+from typing import Protocol, Self, TypeVar
 
-from mpcdp.bench.report import Report
-from mpcdp.bench.setting import Setting
+from mpcdp.config import TlsFiles
 from mpcdp.errors import PeerError, PeerTimeout
 from mpcdp.local_network import free_ports
+from mpcdp.transport.channel import Member
 from mpcdp.transport.tls import Authority, write_private
 
-__all__ = ["Command", "run_processes", "worker_command"]
+__all__ = ["Command", "Job", "credentials_of", "end_with_parent", "run_processes", "worker_command"]
 
 Command = Callable[[Path, str], list[str]]
 """Makes the command line of a process from the row's folder and the process's name."""
 
+_Report = TypeVar("_Report")
 _STOP_SECONDS = 5.0
 _POLL_SECONDS = 0.05
 _AFTERMATH_SECONDS = 1.0
 """When one process has failed, the others have this long to fail as well, so that the cause can be told apart."""
+
+
+class Job(Protocol):
+    """What a row's processes have to know; they read it from ``setting.json``."""
+
+    @property
+    def process_names(self) -> tuple[str, ...]:
+        """All processes, in the order in which they are started."""
+        ...
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Whoever needs a certificate; a process may run several members, or be one."""
+        ...
+
+    @property
+    def total_seconds(self) -> float:
+        """How long all processes may take at most."""
+        ...
+
+    def placed(self, addresses: Mapping[str, str]) -> Self:
+        """Return the same job, fresh, with the address of every member that listens: all but owners."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Write it for the processes."""
+        ...
 
 
 def worker_command(folder: Path, name: str) -> list[str]:
@@ -31,11 +61,12 @@ def worker_command(folder: Path, name: str) -> list[str]:
     return [sys.executable, "-m", "mpcdp.bench.worker", str(folder), name]
 
 
-def run_processes(setting: Setting, *, command: Command = worker_command) -> Mapping[str, Report]:
-    """Run all processes of a row, each with a certificate of an authority that exists for this row alone.
+def run_processes(job: Job, load: Callable[[Path], _Report], *, command: Command) -> Mapping[str, _Report]:
+    """Run all processes of a row, each member with a certificate of an authority that exists for this row alone.
 
     Args:
-        setting: what to measure; its session and its addresses are chosen here.
+        job: what to measure; its addresses are chosen here.
+        load: reads a process's report.
         command: what to start; a test may put its own worker here.
 
     Returns:
@@ -47,38 +78,55 @@ def run_processes(setting: Setting, *, command: Command = worker_command) -> Map
 
     Whatever happens, no process is left running, and the folder with keys, logs and reports is removed.
     """
-    names = setting.process_names
-    addresses = {name: f"127.0.0.1:{port}" for name, port in zip(names, free_ports(len(names)), strict=True)}
-    placed = replace(setting, session=secrets.token_hex(32), addresses=addresses)
+    names = [member.name for member in job.members if member.role != "owner"]
+    placed = job.placed({name: f"127.0.0.1:{port}" for name, port in zip(names, free_ports(len(names)), strict=True)})
     with tempfile.TemporaryDirectory(prefix="mpcdp-bench-") as path:
         folder = Path(path)
         placed.save(folder / "setting.json")
         _write_credentials(folder, placed)
         _run_all(folder, placed, command)
-        return {name: Report.load(folder / name / "report.json") for name in names}
+        return {name: load(folder / name / "report.json") for name in placed.process_names}
 
 
-def _write_credentials(folder: Path, setting: Setting) -> None:
+def credentials_of(folder: Path, member: str) -> TlsFiles:
+    """Return where a member of a row finds its credentials."""
+    own = folder / member
+    return TlsFiles(authority=own / "authority.crt", certificate=own / "process.crt", key=own / "process.key")
+
+
+def end_with_parent() -> None:
+    """End when whoever started this process is gone, however it went; a Ctrl-C in the terminal is theirs to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        os.read(0, 1)  # a pipe that nobody writes to
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _write_credentials(folder: Path, job: Job) -> None:
     authority = Authority("mpcdp benchmark")
-    for member in setting.members:
-        own = folder / member.name
-        own.mkdir(mode=0o700)
+    for member in job.members:
+        files = credentials_of(folder, member.name)
+        files.key.parent.mkdir(mode=0o700)
         certificate, key = authority.issue(member.certificate)
-        (own / "authority.crt").write_bytes(authority.certificate)
-        (own / "process.crt").write_bytes(certificate)
-        write_private(own / "process.key", key)
+        files.authority.write_bytes(authority.certificate)
+        files.certificate.write_bytes(certificate)
+        write_private(files.key, key)
 
 
-def _run_all(folder: Path, setting: Setting, command: Command) -> None:
+def _run_all(folder: Path, job: Job, command: Command) -> None:
     processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
-        for name in setting.process_names:
+        for name in job.process_names:
+            (folder / name).mkdir(mode=0o700, exist_ok=True)
             with (folder / name / "log.txt").open("wb") as log:
                 # The pipe tells a worker that this process is gone.
                 processes[name] = subprocess.Popen(  # noqa: S603 (our own command)
                     command(folder, name), stdin=subprocess.PIPE, stdout=log, stderr=log
                 )
-        _wait(folder, processes, setting.total_seconds)
+        _wait(folder, processes, job.total_seconds)
     finally:
         for process in processes.values():
             process.terminate()  # does nothing to one that has ended

@@ -1,8 +1,9 @@
 """What one row of the benchmark measures; its processes all read the same setting."""
 
 import json
+import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
@@ -42,7 +43,7 @@ class Setting:
         dimension: number of samples d that one run makes.
         runs: how often it is measured, after one small run that loads and connects everything.
         crypten: whether a run of CrypTen's own sampler follows each of ours.
-        session: 64 hexadecimal digits, fresh for the processes that run it; `mpcdp.bench.processes` draws it.
+        session: 64 hexadecimal digits, fresh for the processes that run it; `placed` draws it.
         addresses: where each of them listens, ``"host:port"`` by name; likewise.
 
     Raises:
@@ -123,6 +124,10 @@ class Setting:
             message_seconds=self.run_seconds,
             session_seconds=self.total_seconds,
         )
+
+    def placed(self, addresses: Mapping[str, str]) -> Self:
+        """Return the same row with addresses and a session of its own."""
+        return replace(self, session=secrets.token_hex(32), addresses=addresses)
 
     def save(self, path: Path) -> None:
         """Write the setting for its processes."""

@@ -1,8 +1,6 @@
 """One process of a row: ``python -m mpcdp.bench.worker FOLDER NAME``, started by `mpcdp.bench.processes`."""
 
-import os
 import secrets
-import signal
 import sys
 import threading
 import time
@@ -11,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+from mpcdp.bench.processes import credentials_of, end_with_parent
 from mpcdp.bench.report import Report, Run, peak_memory_mib
 from mpcdp.bench.setting import DEALER, Sampler, Setting
-from mpcdp.config import TlsFiles
 from mpcdp.errors import MpcdpError, PeerTimeout, ProtocolError
 from mpcdp.mpc.backend import Mesh
 from mpcdp.mpc.dealing import ReceivedCorrelations, batch_seeds, deal, schedule_digest
@@ -41,7 +39,7 @@ def main(folder: Path, name: str, *, keep: Keep | None = None) -> int:
     Returns:
         The exit code; an error is written to standard error.
     """
-    _end_with_parent()
+    end_with_parent()
     try:
         _measure(folder, name, keep or (lambda batch, share: None)).save(folder / name / "report.json")
     except MpcdpError as error:
@@ -52,12 +50,11 @@ def main(folder: Path, name: str, *, keep: Keep | None = None) -> int:
 
 def _measure(folder: Path, name: str, keep: Keep) -> Report:
     setting = Setting.load(folder / "setting.json")
-    own = folder / name
     network = GrpcNetwork(
         me=next(member for member in setting.members if member.name == name),
         members=setting.members,
         addresses={peer: address for peer, address in setting.addresses.items() if peer != name},
-        tls=TlsFiles(authority=own / "authority.crt", certificate=own / "process.crt", key=own / "process.key"),
+        tls=credentials_of(folder, name),
         limits=setting.limits,
         listen=setting.addresses[name],
     )
@@ -65,17 +62,6 @@ def _measure(folder: Path, name: str, keep: Keep) -> Report:
         if name == DEALER:
             return _serve_as_dealer(setting, network)
         return _Party(setting, name, network, keep).run()
-
-
-def _end_with_parent() -> None:
-    """End when whoever started this process is gone, however it went; a Ctrl-C in the terminal is theirs to handle."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        os.read(0, 1)  # a pipe that nobody writes to
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 class _CountingMesh:

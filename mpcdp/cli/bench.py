@@ -1,10 +1,11 @@
-"""``mpcdp bench``: what the noise costs on this machine."""
+"""``mpcdp bench``: what the noise and a training round cost on this machine."""
 
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from itertools import product
 from types import FrameType
 from typing import Annotated
@@ -16,6 +17,8 @@ from rich.table import Table
 
 from mpcdp.bench.noise import Row, document, measure
 from mpcdp.bench.published import PUBLISHED
+from mpcdp.bench.rounds import RoundsRow, measure_rounds, rounds_document
+from mpcdp.bench.rounds_setting import RoundsSetting
 from mpcdp.bench.setting import Sampler, Setting
 
 __all__ = ["app"]
@@ -25,13 +28,25 @@ app = typer.Typer(no_args_is_help=True)
 _DIMENSIONS = [128, 1_000, 10_000, 100_000, 1_000_000]
 _PARTIES = [2, 3]
 _SAMPLERS = list(Sampler)
+_ROUND_DIMENSIONS = [128, 10_000, 1_000_000]
+_OWNERS = [10, 100]
 _WIDTH = 120
 """The tables need this many columns; a narrower terminal wraps their lines."""
 
 
+class _Noise(StrEnum):
+    """Who samples the noise."""
+
+    JOINT = "joint"
+    PER_PARTY = "per-party"
+
+
+_NOISES = list(_Noise)
+
+
 @app.callback()
 def bench() -> None:
-    """What the noise costs on this machine."""
+    """What the noise and a training round cost on this machine."""
 
 
 @app.command()
@@ -57,6 +72,40 @@ def noise(
         typer.echo(json.dumps(document(rows)))
     else:
         _print(rows, console)
+
+
+@app.command()
+def rounds(
+    dimension: Annotated[list[int], typer.Option(min=1, help="Coordinates; may be repeated.")] = _ROUND_DIMENSIONS,
+    owners: Annotated[list[int], typer.Option(min=1, help="Owners; may be repeated.")] = _OWNERS,
+    parties: Annotated[list[int], typer.Option(min=2, max=5, help="Compute parties; may be repeated.")] = _PARTIES,
+    noise: Annotated[list[_Noise], typer.Option(help="Who samples the noise; may be repeated.")] = _NOISES,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of a session, of which the median counts.")] = 10,
+    sessions: Annotated[int, typer.Option(min=1, help="Sessions, ours and plain in turn.")] = 1,
+    joint_limit: Annotated[int, typer.Option(min=0, help="Most samples of joint noise for a session.")] = 1_000_000,
+    upload_limit: Annotated[int, typer.Option(min=0, help="Most coordinates uploaded in a round.")] = 20_000_000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure training rounds: the product's own roles as processes on loopback, beside plain sums and a loop.
+
+    Example: mpcdp bench rounds --dimension 10000 --owners 100 --parties 3 --noise joint --rounds 50
+    """
+    console = Console(stderr=as_json)
+    everything = [RoundsSetting(d, m, k, n.value, rounds) for n, k, m, d in product(noise, parties, owners, dimension)]
+    settings = [each for each in everything if not _too_large(each, joint_limit, upload_limit)]
+    notes = [note for each in everything if (note := _too_large(each, joint_limit, upload_limit))]
+    rows = []
+    with _cleaning_up_when_terminated():
+        for number, setting in enumerate(settings, 1):
+            with console.status(
+                f"{number} of {len(settings)}: {setting.noise} noise, {setting.parties} parties, {setting.owners:,} "
+                f"owners, {setting.dimension:,} coordinates"
+            ):
+                rows.append(measure_rounds(setting, sessions=sessions))
+    if as_json:
+        typer.echo(json.dumps(rounds_document(rows, notes)))
+    else:
+        _print_rounds(rows, notes, console)
 
 
 @contextmanager
@@ -93,6 +142,16 @@ def _notes(setting: Setting, crypten_limit: int) -> list[str]:
     return []
 
 
+def _too_large(setting: RoundsSetting, joint_limit: int, upload_limit: int) -> str:
+    """Return why a setting is not measured, nothing if it is."""
+    what = f"{setting.noise} noise, {setting.parties} parties, {setting.owners:,} owners, {setting.dimension:,} coord."
+    if setting.noise == "joint" and setting.dimension * (setting.rounds + 1) > joint_limit:
+        return f"not measured: {what}: above --joint-limit {joint_limit:,}"
+    if setting.owners * setting.dimension > upload_limit:
+        return f"not measured: {what}: above --upload-limit {upload_limit:,}"
+    return ""
+
+
 def _print(rows: list[Row], console: Console) -> None:
     console.width = max(console.width, _WIDTH)
     console.print(_measured(rows))
@@ -107,6 +166,49 @@ def _print(rows: list[Row], console: Console) -> None:
     for note in dict.fromkeys(note for row in rows for note in row.notes):
         console.print(f"* {note}")
     console.print(_published())
+
+
+def _print_rounds(rows: Sequence[RoundsRow], notes: Sequence[str], console: Console) -> None:
+    console.width = max(console.width, _WIDTH)
+    table = Table(title="A training round on this machine", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("noise", no_wrap=True)
+    for column in ("parties", "owners", "dimension", "time"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("plain", justify="right", no_wrap=True, style="dim")
+    table.add_column("ratio", justify="right", no_wrap=True, style="bold")
+    table.add_column("clear", justify="right", no_wrap=True, style="dim")
+    for column in ("offline", "upload B", "release B", "agree B", "MiB", "MiB"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*_round_cells(row))
+    console.print(table)
+    console.print(
+        "Time: from the call for contributions to the release, median of the rounds. Plain: the same processes\n"
+        "without protection, one of them adding up. Clear: a loop in one process. Offline: noise and connections, for\n"
+        "all rounds of a session. Upload: by one owner in a round; release: by one party to reveal it; agree: what it\n"
+        "sends besides, to settle whose contributions count. MiB: the largest compute party, and the coordinator."
+    )
+    for note in notes:
+        console.print(f"* {note}")
+
+
+def _round_cells(row: RoundsRow) -> list[str]:
+    return [
+        row.noise,
+        str(row.parties),
+        f"{row.owners:,}",
+        f"{row.dimension:,}",
+        _time(row.seconds_per_round),
+        _time(row.plain_seconds_per_round),
+        f"{row.ratio:.2f}",
+        _time(row.clear_seconds_per_round),
+        _time(row.offline_seconds),
+        f"{row.upload_bytes_per_owner:,.0f}",
+        f"{row.release_bytes_per_party:,.0f}",
+        f"{row.agreement_bytes_per_party:,.0f}",
+        f"{row.party_peak_memory_mib:,.0f}",
+        f"{row.coordinator_peak_memory_mib:,.0f}",
+    ]
 
 
 def _measured(rows: list[Row]) -> Table:

@@ -14,6 +14,7 @@ import pytest
 
 from mpcdp.bench import processes
 from mpcdp.bench.processes import run_processes, worker_command
+from mpcdp.bench.report import Report
 from mpcdp.bench.setting import Sampler, Setting
 from mpcdp.errors import PeerError, PeerTimeout
 
@@ -57,7 +58,7 @@ def sleep() -> list[str]:
 def test_the_process_that_failed_first_is_named(temporary: Path) -> None:
     commands = {"dealer": fail("party-2: gone", PeerError.exit_code), "party-1": sleep(), "party-2": fail("boo\n", 1)}
     with pytest.raises(PeerError, match="party-2: its benchmark ended with exit code 1: boo"):
-        run_processes(SETTING, command=lambda folder, name: commands[name])
+        run_processes(SETTING, Report.load, command=lambda folder, name: commands[name])
     assert children() == []
     assert list(temporary.iterdir()) == []
 
@@ -70,14 +71,14 @@ def test_a_worker_says_what_is_wrong(temporary: Path) -> None:
         return worker_command(folder, name)
 
     with pytest.raises(PeerError, match=r"party-1: its benchmark ended with exit code 2: tls.key .* cannot be read"):
-        run_processes(SETTING, command=command)
+        run_processes(SETTING, Report.load, command=command)
     assert children() == []
 
 
 def test_processes_that_do_not_end_are_ended(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Setting, "total_seconds", 0.3)
     with pytest.raises(PeerTimeout, match=r"dealer: its benchmark did not end within 0\.3 s"):
-        run_processes(SETTING, command=lambda folder, name: sleep())
+        run_processes(SETTING, Report.load, command=lambda folder, name: sleep())
     assert children() == []
     assert list(temporary.iterdir()) == []
 
@@ -87,7 +88,7 @@ def test_a_process_that_ignores_its_end_is_killed(temporary: Path, monkeypatch: 
     monkeypatch.setattr(processes, "_STOP_SECONDS", 0.2)
     stubborn = "'bench'; import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
     with pytest.raises(PeerTimeout):
-        run_processes(SETTING, command=lambda folder, name: [sys.executable, "-c", stubborn])
+        run_processes(SETTING, Report.load, command=lambda folder, name: [sys.executable, "-c", stubborn])
     assert children() == []
 
 

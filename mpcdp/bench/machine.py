@@ -1,0 +1,42 @@
+"""Where figures were measured."""
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mpcdp import __version__
+
+__all__ = ["where_measured"]
+
+_LIBRARIES = ("crypten", "torch", "numpy", "grpcio", "protobuf", "cryptography")
+
+
+def where_measured() -> dict[str, Any]:
+    """Describe the machine and the versions, for ``--json``."""
+    return {
+        "machine": _machine(),
+        "versions": {
+            "mpcdp": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in _LIBRARIES},
+        },
+    }
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
+        "system": platform.platform(),
+        "load_average": os.getloadavg(),
+    }
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())

@@ -1,0 +1,48 @@
+"""What each process of a session has measured."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Self
+
+__all__ = ["RoundsReport"]
+
+
+@dataclass(frozen=True)
+class RoundsReport:
+    """One process; what does not concern it is empty.
+
+    Args:
+        peak_memory_mib: largest resident size of the process, libraries included.
+        seconds_by_round: at the coordinator: from when it asked for a round's contributions to when it had the release;
+            the warm-up is left out.
+        noise_ratio: at the coordinator: how far the last release was from the exact sum, root mean square over the
+            coordinates, in standard deviations of the plan's noise. About 1, and 0 for plain sums.
+        preparation: at a compute party: when it was asked to open the session and when its noise was ready, in seconds
+            of the machine's monotonic clock, which is the same for all processes.
+        online_bytes: at a compute party: payload sent to the other parties and the coordinator in all rounds.
+        agreement_bytes: at a compute party: the part of it that settled the rounds' owners, and confirmed it.
+        upload_bytes: at owners: the largest payload that one of them uploaded in all rounds together.
+    """
+
+    peak_memory_mib: float
+    seconds_by_round: tuple[float, ...] = ()
+    noise_ratio: float = 0.0
+    preparation: tuple[float, ...] = ()
+    online_bytes: int = 0
+    agreement_bytes: int = 0
+    upload_bytes: int = 0
+    phases: Mapping[str, float] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write the report for the process that asked for it."""
+        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote."""
+        document = json.loads(path.read_text(encoding="utf-8"))
+        for name in ("seconds_by_round", "preparation"):
+            document[name] = tuple(document[name])
+        return cls(**document)

@@ -1,0 +1,269 @@
+"""One process of a session that is measured: ``python -m mpcdp.bench.rounds_worker FOLDER NAME``."""
+
+import resource
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import numpy as np
+import structlog
+
+from mpcdp.bench.constant_training import RECORD_COUNT
+from mpcdp.bench.plain_sums import PlainAggregatorUnsafe, PlainOwnerUnsafe
+from mpcdp.bench.processes import credentials_of, end_with_parent
+from mpcdp.bench.report import peak_memory_mib
+from mpcdp.bench.rounds_report import RoundsReport
+from mpcdp.bench.rounds_setting import RoundsSetting
+from mpcdp.data.dataset import Dataset
+from mpcdp.errors import MpcdpError
+from mpcdp.plan import Plan, make_plan
+from mpcdp.privacy.ledger import Ledger
+from mpcdp.roles.compute_party import ComputeParty
+from mpcdp.roles.coordinator import Coordinator
+from mpcdp.roles.dealer import Dealer
+from mpcdp.roles.journal import PartyJournal
+from mpcdp.roles.owner import Owner
+from mpcdp.roles.session import limits_of
+from mpcdp.task import Task
+from mpcdp.transport.channel import Member, MessageMesh
+from mpcdp.transport.grpc import GrpcNetwork
+from mpcdp.transport.mesh import Stream
+from mpcdp.transport.messages import Release, SessionRef
+
+__all__ = ["main"]
+
+_AGREEMENT = ("agree", "commit")
+_UPLOAD = "ComputeParty/Upload"
+
+
+def main(folder: Path, name: str) -> int:
+    """Run one process until its session is over and it has reported.
+
+    Args:
+        folder: holds the setting, and a folder of each member's own for its credentials and its state.
+        name: which process this is.
+
+    Returns:
+        The exit code; an error is written to standard error.
+    """
+    end_with_parent()
+    _log_as_processes_do()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    try:
+        _World(folder).run(name).save(folder / name / "report.json")
+    except MpcdpError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+def _log_as_processes_do() -> None:
+    """Write the same log as the product's processes, which is part of what a round costs."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+
+
+class _MeteredNetwork(GrpcNetwork):
+    """A network that also counts what its calls send by method, and its mesh by operation."""
+
+    sent: Counter[str]
+
+    def call(self, peer: Member, method: str, messages: Iterable[bytes], seconds: float) -> Stream:
+        return super().call(peer, method, self._count(method, messages), seconds)
+
+    def _count(self, method: str, messages: Iterable[bytes]) -> Iterator[bytes]:
+        for message in messages:
+            self.sent[method] += len(message)
+            yield message
+
+    def mesh(self, ref: SessionRef, names: Sequence[str]) -> AbstractContextManager[MessageMesh]:
+        return self._metered(super().mesh(ref, names))
+
+    @contextmanager
+    def _metered(self, opening: AbstractContextManager[MessageMesh]) -> Iterator[MessageMesh]:
+        with opening as mesh:
+            yield _MeteredMesh(mesh, self.sent)
+
+
+class _MeteredMesh:
+    """A mesh that counts payload by operation."""
+
+    def __init__(self, mesh: MessageMesh, sent: Counter[str]) -> None:
+        self._mesh = mesh
+        self._sent = sent
+        self.rank = mesh.rank
+        self.size = mesh.size
+
+    def exchange(self, operation: str, payload: bytes | memoryview) -> Sequence[bytes | memoryview]:
+        self._sent[operation] += memoryview(payload).nbytes * (self.size - 1)
+        return self._mesh.exchange(operation, payload)
+
+
+class _World:
+    """What every process of a session starts from.
+
+    Args:
+        folder: of the session.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.setting = RoundsSetting.load(folder / "setting.json")
+        self.task: Task = self.setting.task
+        self.plan = make_plan(self.task)
+        self.members = {member.name: member for member in self.task.members()}
+
+    def network(self, name: str) -> _MeteredNetwork:
+        """Connect a member."""
+        network = _MeteredNetwork(
+            me=self.members[name],
+            members=tuple(self.members.values()),
+            addresses={peer: address for peer, address in self.setting.addresses.items() if peer != name},
+            tls=credentials_of(self.folder, name),
+            limits=limits_of(self.task, dimension=self.plan.dimension, rounds=self.plan.rounds),
+            listen=self.setting.addresses.get(name),
+        )
+        network.sent = Counter()
+        return network
+
+    def state(self, name: str) -> Path:
+        """Return a member's state folder."""
+        return self.folder / name / "state"
+
+    def run(self, name: str) -> RoundsReport:
+        """Run one process."""
+        if name in self.setting.hosts:
+            return _run_owners(self, self.setting.hosts[name])
+        run: Mapping[str, Callable[[_World, str], RoundsReport]] = {
+            "coordinator": _run_coordinator,
+            "dealer": _run_dealer,
+            "compute": _run_party if self.setting.protected else _run_aggregator,
+        }
+        return run[self.members[name].role](self, name)
+
+
+class _TimedCoordinator(Coordinator):
+    """A coordinator that takes the time of its rounds."""
+
+    def __init__(self, task: Task, plan: Plan, network: _MeteredNetwork, output: Path) -> None:
+        super().__init__(task, plan, network, output)
+        self.seconds_by_round: list[float] = []
+        self.last: Release | None = None
+
+    def _run_round(self, ref: SessionRef, round_index: int, *, previous: Release | None) -> Release:
+        begin = time.monotonic()
+        self.last = super()._run_round(ref, round_index, previous=previous)
+        self.seconds_by_round.append(time.monotonic() - begin)
+        return self.last
+
+
+def _run_coordinator(world: _World, name: str) -> RoundsReport:
+    with world.network(name) as network:
+        coordinator = _TimedCoordinator(world.task, world.plan, network, world.state(name))
+        coordinator.run()
+    return RoundsReport(
+        peak_memory_mib(),
+        seconds_by_round=tuple(coordinator.seconds_by_round[1:]),
+        noise_ratio=0.0 if coordinator.last is None else _noise_ratio(world, coordinator.last),
+        phases=coordinator.seconds,
+    )
+
+
+def _noise_ratio(world: _World, release: Release) -> float:
+    method = world.task.method()
+    empty = Dataset(np.zeros((1, 1)), np.ones(1))
+    exact = len(release.owners) * method.contribution(empty, method.initial_state(), key=b"")
+    difference = world.plan.decode(release.values) - exact
+    return float(np.sqrt(np.mean(difference**2)) / world.plan.noise_deviation)
+
+
+def _run_dealer(world: _World, name: str) -> RoundsReport:
+    with world.network(name) as network:
+        Dealer(world.task, world.plan, network).run()
+    return RoundsReport(peak_memory_mib())
+
+
+class _TimedParty(ComputeParty):
+    """A compute party that notes when its noise was ready, and what it had sent by then."""
+
+    preparation: tuple[float, ...] = ()
+    offline: Mapping[str, int]
+    network: GrpcNetwork
+
+    def open_session(self, caller: str, ref: SessionRef) -> None:
+        begin = time.monotonic()
+        super().open_session(caller, ref)
+        self.preparation = (begin, time.monotonic())
+        self.offline = self.network.bytes_sent()
+
+
+def _run_party(world: _World, name: str) -> RoundsReport:
+    from mpcdp.mpc.crypten_backend import crypten_engine
+
+    with world.network(name) as network, PartyJournal(world.state(name)) as journal:
+        party = _TimedParty(name, world.task, world.plan, network, journal, crypten_engine)
+        party.network = network
+        party.run()
+        peers = {member.name for member in world.members.values() if member.role in ("compute", "coordinator")}
+        online = Counter(network.bytes_sent())
+        online.subtract(party.offline)
+        return RoundsReport(
+            peak_memory_mib(),
+            preparation=party.preparation,
+            online_bytes=sum(count for peer, count in online.items() if peer in peers),
+            agreement_bytes=sum(network.sent[operation] for operation in _AGREEMENT),
+        )
+
+
+def _run_aggregator(world: _World, name: str) -> RoundsReport:
+    with world.network(name) as network:
+        PlainAggregatorUnsafe(world.task, world.plan, network).run()
+    return RoundsReport(peak_memory_mib())
+
+
+def _run_owners(world: _World, names: Sequence[str]) -> RoundsReport:
+    """Run owners on a thread each; the first error of any of them ends the process."""
+    errors: list[BaseException] = []
+    uploaded: list[int] = []
+
+    def run(name: str) -> None:
+        try:
+            uploaded.append(_run_owner(world, name))
+        except BaseException as error:
+            errors.append(error)
+            raise
+
+    threads = [threading.Thread(target=run, args=(name,), name=name, daemon=True) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive() and not errors:
+            thread.join(0.2)
+    if errors:
+        raise errors[0]
+    return RoundsReport(peak_memory_mib(), upload_bytes=max(uploaded))
+
+
+def _run_owner(world: _World, name: str) -> int:
+    role = Owner if world.setting.protected else PlainOwnerUnsafe
+    dataset = Dataset(np.zeros((RECORD_COUNT, world.task.schema_.dimension)), np.ones(RECORD_COUNT))
+    state = world.state(name)
+    with world.network(name) as network, Ledger(state / "ledger.db") as ledger:
+        role(name, world.task, world.plan, dataset, network, ledger, state).run()
+        return network.sent[_UPLOAD]
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))
