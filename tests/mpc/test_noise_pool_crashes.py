@@ -48,8 +48,10 @@ class Lives(RuleBasedStateMachine):
     @initialize(size=st.integers(2, 3))
     def begin(self, size: int) -> None:
         self.parties = Parties(Path(self.folder.name), size)
+        self.parties.fill(8192)
+        self.back_up()
 
-    crashes = st.none() | st.builds(Crash, st.integers(0, 2), st.integers(0, 7), st.booleans())
+    crashes = st.none() | st.none() | st.builds(Crash, st.integers(0, 2), st.integers(0, 7), st.booleans())
 
     @rule(blocks=st.integers(1, 3), crash=crashes)
     def fill(self, blocks: int, crash: Crash | None) -> None:
@@ -71,11 +73,16 @@ class Lives(RuleBasedStateMachine):
         if all(path.exists() for path in paths):
             self.copies.append([self.parties.copy(rank) for rank in range(self.parties.size)])
 
-    @precondition(lambda self: self.copies)
-    @rule(data=st.data(), ranks=st.sets(st.integers(0, 2), min_size=1))
-    def restore(self, data: st.DataObject, ranks: set[int]) -> None:
-        for rank in ranks & set(range(self.parties.size)):
+    @rule(data=st.data(), rank=st.integers(0, 2))
+    def one_party_is_restored(self, data: st.DataObject, rank: int) -> None:
+        if rank < self.parties.size:
             self.parties.restore(rank, data.draw(st.sampled_from(self.copies))[rank])
+
+    @rule(data=st.data())
+    def all_parties_are_restored(self, data: st.DataObject) -> None:
+        copies = data.draw(st.sampled_from(self.copies))
+        for rank in range(self.parties.size):
+            self.parties.restore(rank, copies[rank])
 
     @rule()
     def discard(self) -> None:
@@ -137,7 +144,7 @@ def test_no_noise_serves_two_sessions_whatever_happens() -> None:
     run_state_machine_as_test(
         Lives,
         settings=settings(
-            max_examples=25, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=40, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
 
