@@ -5,11 +5,10 @@ from collections.abc import Iterator
 import structlog
 
 from mpcdp.errors import PeerTimeout, ProtocolError
-from mpcdp.mpc.dealing import batch_seeds, deal, schedule_digest
 from mpcdp.mpc.noise_bank import whole_blocks
 from mpcdp.plan import Plan
+from mpcdp.roles.dealing_desk import DealingDesk
 from mpcdp.roles.session import Deadline, SessionMonitor, limits_of, waiting_seconds
-from mpcdp.secret_sharing.randomness import random_key
 from mpcdp.task import Task
 from mpcdp.transport.channel import Network
 from mpcdp.transport.messages import DealRequest, SessionRef
@@ -36,11 +35,12 @@ class Dealer:
         self._plan = plan
         self._network = network
         self._monitor = SessionMonitor(task)
-        self._parties = tuple(party.name for party in task.compute_parties)
-        self._nonces: dict[str, bytes] = {}
-        self._seeds: tuple[bytes, ...] = ()
-        self._samples = 0
-        self._dealt: set[str] = set()
+        self._desk = DealingDesk(
+            plan.noise,
+            [party.name for party in task.compute_parties],
+            self._monitor,
+            seconds=task.deadlines.start_seconds,
+        )
         self._limits = limits_of(task, dimension=plan.dimension, rounds=plan.rounds)
 
     def run(self) -> None:
@@ -54,10 +54,7 @@ class Dealer:
             _log.info("waiting for a session")
             if not self._monitor.wait_for(lambda: self._monitor.opened, Deadline(waiting_seconds(self._task))):
                 raise PeerTimeout(self._task.coordinator.name, "it opened no session in time: see its log")
-            deadline = Deadline(self._limits.prepare_seconds)
-            if not self._monitor.wait_for(lambda: self._dealt == set(self._parties), deadline):
-                missing = next(party for party in self._parties if party not in self._dealt)
-                raise PeerTimeout(missing, "it did not take its correlated randomness in time: see its log")
+            self._desk.wait_until_dealt("noise", seconds=self._limits.prepare_seconds)
         _log.info("session finished")
 
     def open_session(self, caller: str, ref: SessionRef) -> None:
@@ -69,7 +66,7 @@ class Dealer:
         """Wait for every party's request, then return this party's seed and, for rank 0, the corrections.
 
         Raises:
-            ProtocolError: another session, batch or schedule, or a second request.
+            ProtocolError: another session, batch or schedule, more samples than the plan needs, or a second request.
             PeerTimeout: a party did not ask in time.
         """
         self._monitor.check(request.ref)
@@ -78,34 +75,7 @@ class Dealer:
         largest = whole_blocks(self._plan.dimension * self._plan.rounds)
         if request.samples > largest:
             raise ProtocolError(f"{caller} asks for {request.samples} samples of noise, the task needs {largest}")
-        schedule = self._plan.noise.schedule(request.samples) if request.samples else ()
-        if request.schedule_digest != schedule_digest(schedule):
-            raise ProtocolError("the batch does not fit the dealer's plan: run the same version of mpcdp everywhere")
-        with self._monitor.changed:
-            if caller in self._nonces:
-                raise ProtocolError(f"{caller} has already been dealt this batch, and a batch is dealt once")
-            if request.samples != self._samples and self._nonces:
-                raise ProtocolError(
-                    f"{caller} asks for {request.samples} samples of noise, another party for {self._samples}: "
-                    "see the compute parties' logs"
-                )
-            self._nonces[caller], self._samples = request.nonce, request.samples
-            if len(self._nonces) == len(self._parties):
-                nonces = [self._nonces[party] for party in self._parties]
-                self._seeds = batch_seeds(random_key(), nonces, request.ref.session, request.batch)
-            self._monitor.changed.notify_all()
-        if not self._monitor.wait_for(lambda: bool(self._seeds), Deadline(self._task.deadlines.start_seconds)):
-            missing = next(party for party in self._parties if party not in self._nonces)
-            raise PeerTimeout(missing, "it did not ask the dealer for correlated randomness in time: see its log")
-        rank = self._parties.index(caller)
-        _log.info("dealing", party=caller, batch=request.batch)
-        return self._seeds[rank], self._stream(caller, deal(schedule, self._seeds) if rank == 0 else iter(()))
-
-    def _stream(self, party: str, corrections: Iterator[bytes]) -> Iterator[bytes]:
-        yield from corrections
-        with self._monitor.changed:
-            self._dealt.add(party)
-            self._monitor.changed.notify_all()
+        return self._desk.deal(caller, request)
 
     def close_session(self, caller: str, ref: SessionRef, reason: str | None) -> None:
         """End the session."""

@@ -54,6 +54,7 @@ def fill(
     *,
     samples: int,
     peers: Sequence[str],
+    finish: Callable[[], None] = lambda: None,
     progress: Callable[[int], None] = lambda made: None,
 ) -> None:
     """Make one batch of noise together and add it to all pools, or to none. Memory: one chunk of samples.
@@ -68,6 +69,7 @@ def fill(
         mesh: the parties.
         samples: how many; whole blocks.
         peers: names by rank, for errors.
+        finish: called when all samples are made and before any counts; checks that the dealer dealt no more.
         progress: told how many samples a chunk has, after each.
 
     Raises:
@@ -77,6 +79,7 @@ def fill(
     nonces, _ = _exchange(mesh, "noise batch", b"", peers)
     batch = Batch(pool.state().made, samples, _fresh_id(b"batch", nonces))
     pool.store(batch, _counted(noise.chunks(backend, samples), progress))
+    finish()
     # Every party has the batch on disk, and knows it of all others, before anybody uses it.
     digest = hashlib.sha256(PoolState(made=batch.end, batches=(batch,)).to_bytes()).digest()
     check_same(mesh, "noise batch", digest, peers=peers)
@@ -123,8 +126,9 @@ def session_noise(
     source = ask_dealer(missing)
     with engine(mesh, source if missing else None) as backend:
         if missing:
-            fill(pool, noise, backend, mesh, samples=missing, peers=peers)
-        source.finish()
+            fill(pool, noise, backend, mesh, samples=missing, peers=peers, finish=source.finish)
+        else:
+            source.finish()
         reserved = pool.reserve(session, dimension * rounds)
         try:
             check_same(mesh, "noise range", hashlib.sha256(repr(reserved).encode()).digest(), peers=peers)
