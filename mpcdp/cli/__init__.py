@@ -11,7 +11,7 @@ __all__ = ["main"]
 
 
 def _application() -> typer.Typer:
-    from mpcdp.cli import bench, check, demo, network, plan, predict, simulate
+    from mpcdp.cli import bench, check, demo, network, noise, plan, predict, simulate
 
     app = typer.Typer(
         help="Train one model across organisations that may not pool their records.",
@@ -20,6 +20,7 @@ def _application() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.add_typer(network.app, name="network", help="Certificates and configs of a network.")
+    app.add_typer(noise.app, name="noise", help="Noise that is made before it is needed.")
     app.add_typer(bench.app, name="bench", help="What the noise costs on this machine.")
     app.command("plan")(plan.plan)
     app.command("check")(check.check)

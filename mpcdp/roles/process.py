@@ -24,7 +24,7 @@ from mpcdp.task import Task, load_task
 if TYPE_CHECKING:
     from mpcdp.transport.grpc import GrpcNetwork
 
-__all__ = ["Process", "run_process"]
+__all__ = ["Process", "end_on_signals", "log_as_json", "run_process"]
 
 _Config = TypeVar("_Config", OwnerConfig, ComputePartyConfig, DealerConfig, CoordinatorConfig)
 _log = structlog.get_logger("mpcdp.process")
@@ -71,8 +71,8 @@ def run_process(config_type: type[_Config], start: Callable[[Process[_Config]], 
     parser = argparse.ArgumentParser(description="Run one process of an mpcdp session.")
     parser.add_argument("--config", type=Path, required=True, help="this process's own config file (TOML)")
     arguments = parser.parse_args()
-    _log_as_json()
-    _end_on_signals()
+    log_as_json()
+    end_on_signals()
     # Strangers who only connect cost file descriptors: leave them as many as the administrator allows.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -110,7 +110,7 @@ def _prepare(config_type: type[_Config], path: Path) -> Process[_Config]:
     return Process(config=config, task=task, plan=plan, network=network)
 
 
-def _log_as_json() -> None:
+def log_as_json(level: int = logging.INFO) -> None:
     """Send one JSON object per line to standard error. No caller passes a share, a vector or a record's value."""
     structlog.configure(
         processors=[
@@ -120,12 +120,14 @@ def _log_as_json() -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
     )
 
 
-def _end_on_signals() -> None:
+def end_on_signals() -> None:
+    """Let SIGTERM and SIGINT raise `SessionAborted`, so that everything is closed in order."""
+
     def end(number: int, frame: FrameType | None) -> None:
         raise SessionAborted(f"stopped by {signal.Signals(number).name}")
 

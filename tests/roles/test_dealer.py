@@ -1,5 +1,6 @@
 """A batch is dealt once, from fresh secrets, and only for what the plan needs."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -7,8 +8,8 @@ from typing import Any
 import pytest
 from session_world import make_task
 
-from mpcdp.errors import ProtocolError
-from mpcdp.mpc.dealing import schedule_digest
+from mpcdp.errors import PeerTimeout, ProtocolError
+from mpcdp.mpc.dealing import correction_words, schedule_digest
 from mpcdp.plan import make_plan
 from mpcdp.roles.compute_party import ComputeParty
 from mpcdp.roles.dealer import Dealer
@@ -100,11 +101,45 @@ def test_what_the_plan_does_not_need_is_refused(task: Task) -> None:
     for bad, words in (
         (replace(good, batch="more"), "no batch"),
         (replace(good, schedule_digest=bytes(32)), "does not fit"),
+        (_of(good, task, 2048), "asks for 2048 samples, but a session of this task needs"),
+        (replace(good, samples=0), "does not fit"),
         (replace(good, ref=replace(good.ref, session=bytes(32))), "does not take part"),
         (replace(good, ref=replace(good.ref, task_digest=bytes(32))), "task"),
     ):
         with pytest.raises(ProtocolError, match=words):
             dealer.deal("party-1", bad)
+
+
+def _of(request: DealRequest, task: Task, samples: int) -> DealRequest:
+    schedule = make_plan(task).noise.schedule(samples) if samples else ()
+    return replace(request, samples=samples, schedule_digest=schedule_digest(schedule))
+
+
+@pytest.mark.parametrize("samples", [0, 1024])
+def test_parties_ask_for_as_many_samples_as_their_pools_lack(task: Task, samples: int) -> None:
+    dealer = _dealer(task)
+    requests = {party: _of(_request(task, party), task, samples) for party in PARTIES}
+    dealer.open_session("coordinator", requests["party-1"].ref)
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(lambda party: dealer.deal(party, requests[party]), PARTIES))
+    sizes = [sum(map(len, corrections)) for _, corrections in answers]
+    words = sum(correction_words(request) for request in make_plan(task).noise.schedule(1024)) if samples else 0
+    assert sizes == [8 * words, 0]
+    dealer._desk.wait_until_dealt("noise", seconds=0)
+
+
+def test_parties_that_lack_different_numbers_are_dealt_nothing(task: Task) -> None:
+    dealer = _dealer(task)
+    first, second = _of(_request(task, "party-1"), task, 0), _of(_request(task, "party-2"), task, 1024)
+    dealer.open_session("coordinator", first.ref)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(dealer.deal, "party-1", first)
+        while not dealer._desk._requests:
+            time.sleep(0.01)
+        with pytest.raises(ProtocolError, match="party-2 asks for another number of samples than party-1"):
+            dealer.deal("party-2", second)
+        with pytest.raises(PeerTimeout, match="party-2"):
+            waiting.result()
 
 
 def test_a_party_asks_with_a_fresh_nonce(task: Task) -> None:
