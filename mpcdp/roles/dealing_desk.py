@@ -73,7 +73,8 @@ class DealingDesk:
         for other, earlier in requests.items():
             if earlier.samples != request.samples:
                 raise ProtocolError(
-                    f"{caller} asks for {request.samples} samples of noise, {other} for {earlier.samples}: see their logs"
+                    f"{caller} asks for {request.samples} samples of noise, {other} for {earlier.samples}: "
+                    "see their logs"
                 )
         requests[caller] = request
         if len(requests) == len(self._parties):
