@@ -72,12 +72,10 @@ class Dealer:
         self._monitor.check(request.ref)
         if request.batch != "noise":
             raise ProtocolError(f"there is no batch named {request.batch!r} in this task")
-        needed = self._plan.dimension * self._plan.rounds
-        if request.samples > whole_blocks(needed):
-            raise ProtocolError(
-                f"{caller} asks for {request.samples} samples, but a session of this task needs {needed}"
-            )
-        return self._desk.deal(caller, request, samples=request.samples)
+        largest = whole_blocks(self._plan.dimension * self._plan.rounds)
+        if request.samples > largest:
+            raise ProtocolError(f"{caller} asks for {request.samples} samples of noise, the task needs {largest}")
+        return self._desk.deal(caller, request)
 
     def close_session(self, caller: str, ref: SessionRef, reason: str | None) -> None:
         """End the session."""

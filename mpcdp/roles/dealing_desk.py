@@ -5,21 +5,15 @@ from collections.abc import Iterator, Sequence
 import structlog
 
 from mpcdp.errors import PeerTimeout, ProtocolError
-from mpcdp.mpc.backend import CorrelationRequest
 from mpcdp.mpc.dealing import batch_seeds, deal, schedule_digest
 from mpcdp.mpc.noise import UniversalNoise
 from mpcdp.roles.session import Deadline, SessionMonitor
 from mpcdp.secret_sharing.randomness import random_key
 from mpcdp.transport.messages import DealRequest
 
-__all__ = ["DealingDesk", "noise_schedule"]
+__all__ = ["DealingDesk"]
 
 _log = structlog.get_logger("mpcdp.dealer")
-
-
-def noise_schedule(noise: UniversalNoise, samples: int) -> tuple[CorrelationRequest, ...]:
-    """List the correlated randomness that so many samples take; none for no samples."""
-    return noise.schedule(samples) if samples else ()
 
 
 class DealingDesk:
@@ -46,20 +40,19 @@ class DealingDesk:
         self._seeds: dict[str, tuple[bytes, ...]] = {}
         self._dealt: dict[str, set[str]] = {}
 
-    def deal(self, caller: str, request: DealRequest, *, samples: int) -> tuple[bytes, Iterator[bytes]]:
+    def deal(self, caller: str, request: DealRequest) -> tuple[bytes, Iterator[bytes]]:
         """Wait for every party's request, then return this party's seed and, for rank 0, the corrections.
 
         Args:
             caller: who asks.
-            request: of a session and a batch that exist.
-            samples: how many it asks for.
+            request: of a session and a batch that exist, for no more samples than may be asked for.
 
         Raises:
             ProtocolError: another schedule or number of samples than the dealer or another party has, or a second
                 request for the batch.
             PeerTimeout: a party did not ask in time.
         """
-        schedule = noise_schedule(self._noise, samples)
+        schedule = self._noise.schedule(request.samples) if request.samples else ()
         if request.schedule_digest != schedule_digest(schedule):
             raise ProtocolError("the batch does not fit the dealer's plan: run the same version of mpcdp everywhere")
         batch = request.batch
@@ -70,7 +63,7 @@ class DealingDesk:
             missing = next(party for party in self._parties if party not in self._requests[batch])
             raise PeerTimeout(missing, "it did not ask the dealer for correlated randomness in time: see its log")
         rank, seeds = self._parties.index(caller), self._seeds[batch]
-        _log.info("dealing", party=caller, batch=batch, samples=samples)
+        _log.info("dealing", party=caller, batch=batch, samples=request.samples)
         return seeds[rank], self._stream(caller, batch, deal(schedule, seeds) if rank == 0 else iter(()))
 
     def _write_down(self, caller: str, request: DealRequest) -> None:
@@ -78,8 +71,11 @@ class DealingDesk:
         if caller in requests:
             raise ProtocolError(f"{caller} has already been dealt this batch, and a batch is dealt once")
         for other, earlier in requests.items():
-            if earlier.schedule_digest != request.schedule_digest:
-                raise ProtocolError(f"{caller} asks for another number of samples than {other}: see their logs")
+            if earlier.samples != request.samples:
+                raise ProtocolError(
+                    f"{caller} asks for {request.samples} samples of noise, {other} for {earlier.samples}: "
+                    "see their logs"
+                )
         requests[caller] = request
         if len(requests) == len(self._parties):
             nonces = [requests[party].nonce for party in self._parties]

@@ -276,7 +276,7 @@ class FillDealer:
                 f"{caller} fills another number of samples than the dealer: run `mpcdp noise fill` with the same "
                 "--samples and --distribution everywhere"
             )
-        return self._desk.deal(caller, request, samples=samples)
+        return self._desk.deal(caller, request)
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise ProtocolError("the dealer fills noise pools: start the session when `mpcdp noise fill` has ended")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from party_processes import run_parties
 from pool_parties import Crash, CrashError, Parties, SharesUnsafe, engine_unsafe
 from thread_parties import SharingBackendUnsafe, run_in_threads
 
@@ -15,6 +16,7 @@ from mpcdp.mpc.dealing import ReceivedCorrelations
 from mpcdp.mpc.noise import UniversalNoise, universal_noise
 from mpcdp.mpc.noise_bank import NoisePool, PerPartyNoise, PooledNoise, PoolState, fill, reconcile, session_noise
 from mpcdp.mpc.noise_bank.state import NoiseRange
+from mpcdp.secret_sharing.shares import NoisedVector, SharedVector
 
 A, B, C = b"A" * 32, b"B" * 32, b"C" * 32
 
@@ -300,3 +302,37 @@ def test_per_party_noise_is_made_when_its_round_comes() -> None:
     for dimension, rounds in ((0, 1), (1, 0)):
         with pytest.raises(ValueError, match="positive"):
             PerPartyNoise(noise, dimension=dimension, rounds=rounds)
+
+
+def _crypten_session(mesh: Mesh, source: ReceivedCorrelations, folder: str) -> Any:
+    """Two sessions on CrypTen: the first makes the noise, the second finds it in the pool."""
+    from mpcdp.mpc.crypten_backend import crypten_engine
+
+    noise, names = universal_noise("gaussian", "joint"), ["party-1", "party-2"]
+    zeros = SharedVector(np.zeros(900, dtype=np.int64))
+    asked: list[int] = []
+
+    def ask(samples: int) -> ReceivedCorrelations:
+        asked.append(samples)
+        return source if samples else ReceivedCorrelations(bytes(32), iter(()))
+
+    releases = []
+    with NoisePool(Path(folder) / names[mesh.rank]) as pool:
+        reconcile(pool, mesh, peers=names)
+        with crypten_engine(mesh, source) as filler:
+            fill(pool, noise, filler, mesh, samples=2048, peers=names, finish=source.finish)
+        for session in (A, B):
+            arguments: Any = {"session": session, "dimension": 900, "rounds": 1, "peers": names}
+            with session_noise(pool, noise, mesh, crypten_engine, ask, **arguments) as (backend, noises):
+                releases.append(backend.reveal(NoisedVector.add(zeros, noises.take(0))))
+    return asked, np.array(releases)
+
+
+def test_sessions_on_crypten_release_fresh_noise_from_the_pools(tmp_path: Path) -> None:
+    schedule = universal_noise("gaussian", "joint").schedule(2048)
+    (asked, first), (_, second) = run_parties(2, _crypten_session, str(tmp_path), schedule=schedule)
+    assert asked == [0, 0]
+    assert (first == second).all()
+    assert len(np.unique(first)) > 1790
+    for release in first:
+        assert 0.85 * 2**20 < release.std() < 1.15 * 2**20

@@ -78,7 +78,7 @@ def test_what_the_plan_does_not_need_is_refused(task: Task) -> None:
     for bad, words in (
         (replace(good, batch="more"), "no batch"),
         (replace(good, schedule_digest=bytes(32)), "does not fit"),
-        (_of(good, task, 2048), "asks for 2048 samples, but a session of this task needs"),
+        (_of(good, task, 1025), "1025 samples of noise, the task needs 1024"),
         (replace(good, samples=0), "does not fit"),
         (replace(good, ref=replace(good.ref, session=bytes(32))), "does not take part"),
         (replace(good, ref=replace(good.ref, task_digest=bytes(32))), "task"),
@@ -113,7 +113,7 @@ def test_parties_that_lack_different_numbers_are_dealt_nothing(task: Task) -> No
         waiting = pool.submit(dealer.deal, "party-1", first)
         while not dealer._desk._requests:
             time.sleep(0.01)
-        with pytest.raises(ProtocolError, match="party-2 asks for another number of samples than party-1"):
+        with pytest.raises(ProtocolError, match="party-2 asks for 1024 samples of noise, party-1 for 0"):
             dealer.deal("party-2", second)
         with pytest.raises(PeerTimeout, match="party-2"):
             waiting.result()
