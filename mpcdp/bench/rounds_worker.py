@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import structlog
+from grpc import _common
 
 from mpcdp.bench.constant_training import RECORD_COUNT
 from mpcdp.bench.plain_sums import PlainAggregatorUnsafe, PlainOwnerUnsafe
@@ -38,6 +39,7 @@ __all__ = ["main"]
 
 _AGREEMENT = ("agree", "commit")
 _UPLOAD = "ComputeParty/Upload"
+_WAIT_SECONDS = 60.0
 
 
 def main(folder: Path, name: str) -> int:
@@ -235,6 +237,9 @@ def _run_aggregator(world: _World, name: str) -> RoundsReport:
 
 def _run_owners(world: _World, names: Sequence[str]) -> RoundsReport:
     """Run owners on a thread each; the first error of any of them ends the process."""
+    # Whoever waits for a gRPC answer looks ten times a second whether a signal has come. That is nothing for an owner
+    # in a process of its own, as in earnest, but hundreds of them together would measure little else.
+    vars(_common)["MAXIMUM_WAIT_TIMEOUT"] = _WAIT_SECONDS
     errors: list[BaseException] = []
     uploaded: list[int] = []
 

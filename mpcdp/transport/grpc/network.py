@@ -21,6 +21,9 @@ from mpcdp.transport.tls import load_credentials
 __all__ = ["GrpcNetwork"]
 
 _GRACE_SECONDS = 5.0
+_KEEPALIVE_SECONDS = 5.0
+_MEMBERS_PER_SECOND = 30
+"""How many members a server can be expected to serve at once within a second, however small it is."""
 
 
 class GrpcNetwork(PeerNetwork):
@@ -34,7 +37,8 @@ class GrpcNetwork(PeerNetwork):
         limits: bounds and deadlines.
         listen: where this process answers, ``"host:port"``; None for one that only calls.
         keepalive_seconds: time between two pings on a connection, and time to answer one: a frozen peer is noticed
-            within twice this time.
+            within twice this time. By default 5 s, and longer in a session of hundreds, where a server has as many
+            connections to look after, and may be busy for seconds when all members call it at once.
 
     Raises:
         ConfigError: the credentials are not usable, or this process is not a member.
@@ -53,12 +57,13 @@ class GrpcNetwork(PeerNetwork):
         limits: Limits,
         listen: str | None,
         *,
-        keepalive_seconds: float = 5.0,
+        keepalive_seconds: float | None = None,
     ) -> None:
         super().__init__(me, members, limits)
         self._addresses = dict(addresses)
         self._listen = listen
-        self._keepalive_seconds = keepalive_seconds
+        self._rush_seconds = len(members) / _MEMBERS_PER_SECOND
+        self._keepalive_seconds = keepalive_seconds or max(_KEEPALIVE_SECONDS, self._rush_seconds)
         self._credentials = load_credentials(tls, name=me.certificate)
         self._lock = threading.Lock()
         self._channels: dict[str, grpc.Channel] = {}
@@ -92,6 +97,7 @@ class GrpcNetwork(PeerNetwork):
             listen=self._listen,
             credentials=self._credentials,
             keepalive_seconds=self._keepalive_seconds,
+            rush_seconds=self._rush_seconds,
             grace_seconds=min(_GRACE_SECONDS, self._limits.call_seconds),
         )
 
@@ -111,6 +117,10 @@ class GrpcNetwork(PeerNetwork):
                 self._channels[peer.name] = grpc.secure_channel(
                     self._addresses[peer.name],
                     credentials,
-                    options=channel_options(peer.certificate, keepalive_seconds=self._keepalive_seconds),
+                    options=channel_options(
+                        peer.certificate,
+                        keepalive_seconds=self._keepalive_seconds,
+                        rush_seconds=self._rush_seconds,
+                    ),
                 )
             return self._channels[peer.name]

@@ -12,6 +12,9 @@ PACKAGE = "/mpcdp.pb."
 ERROR_KIND = "mpcdp-error"
 """Key, in the trailing metadata of a failed call, of the kind of its error."""
 
+_CONNECT_SECONDS = 1.0
+_HANDSHAKE_SECONDS = 10.0
+
 
 def _options(keepalive_seconds: float) -> Options:
     milliseconds = round(1000 * keepalive_seconds)
@@ -28,12 +31,13 @@ def _options(keepalive_seconds: float) -> Options:
     ]
 
 
-def channel_options(certificate: str, *, keepalive_seconds: float) -> Options:
+def channel_options(certificate: str, *, keepalive_seconds: float, rush_seconds: float) -> Options:
     """Return a client's options.
 
     Args:
         certificate: DNS name that the server's certificate must have.
         keepalive_seconds: time between two pings, and time to answer one.
+        rush_seconds: how long a server needs to accept everybody when all come at once.
     """
     return [
         *_options(keepalive_seconds),
@@ -42,17 +46,19 @@ def channel_options(certificate: str, *, keepalive_seconds: float) -> Options:
         ("grpc.enable_http_proxy", 0),
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 1000),
+        # Also the time an attempt has, handshake included. Those that give up and come again keep a server that has a
+        # thousand handshakes to make from ever finishing one.
+        ("grpc.min_reconnect_backoff_ms", round(1000 * max(_CONNECT_SECONDS, rush_seconds))),
         ("grpc.max_reconnect_backoff_ms", 1000),
     ]
 
 
-def server_options(*, keepalive_seconds: float) -> Options:
+def server_options(*, keepalive_seconds: float, rush_seconds: float) -> Options:
     """Return a server's options; see `channel_options`."""
     return [
         *_options(keepalive_seconds),
         # A stranger who connects and says nothing holds a file descriptor for this long, not for two minutes.
-        ("grpc.server_handshake_timeout_ms", 10_000),
+        ("grpc.server_handshake_timeout_ms", round(1000 * max(_HANDSHAKE_SECONDS, rush_seconds))),
         # A second process on the same port must be an error, not a lottery.
         ("grpc.so_reuseport", 0),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", round(500 * keepalive_seconds)),

@@ -32,6 +32,7 @@ def serving(
     listen: str,
     credentials: Credentials,
     keepalive_seconds: float,
+    rush_seconds: float,
     grace_seconds: float,
 ) -> Iterator[None]:
     """Listen at one address until the context ends; then give calls under way ``grace_seconds`` to finish.
@@ -42,7 +43,7 @@ def serving(
     server = grpc.server(
         cast(futures.ThreadPoolExecutor, _ThreadPerCall()),
         handlers=[_Handlers(reception, me)],
-        options=server_options(keepalive_seconds=keepalive_seconds),
+        options=server_options(keepalive_seconds=keepalive_seconds, rush_seconds=rush_seconds),
         maximum_concurrent_rpcs=reception.capacity + _STRANGERS,
     )
     tls = grpc.ssl_server_credentials(
