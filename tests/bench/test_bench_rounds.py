@@ -103,7 +103,7 @@ def test_two_benchmarks_of_different_shape_are_different_tasks() -> None:
 def test_owners_share_processes_and_each_has_its_own_certificate(tmp_path: Path) -> None:
     setting = replace(TINY, owners=1000)
     hosts = setting.hosts
-    assert len(hosts) == 4
+    assert max(map(len, hosts.values())) == 50
     assert sorted(owner for owners in hosts.values() for owner in owners) == sorted(
         member.name for member in setting.members if member.role == "owner"
     )
