@@ -153,7 +153,8 @@ def _check(folder: Path, processes: Mapping[str, "subprocess.Popen[bytes]"]) -> 
     # A process that merely noticed another one's end is not the cause.
     cause = min(failed, key=lambda name: failed[name] == PeerError.exit_code)
     lines = (folder / cause / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
-    last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
+    # Threads that still end may write their JSON log below the error.
+    last = next((line for line in reversed(lines) if line.strip() and not line.startswith("{")), "it said nothing")
     raise PeerError(cause, f"its benchmark ended with exit code {failed[cause]}: {last}")
 
 

@@ -246,9 +246,8 @@ def _run_owners(world: _World, names: Sequence[str]) -> RoundsReport:
     def run(name: str) -> None:
         try:
             uploaded.append(_run_owner(world, name))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 (raised again below, where only one of them is printed)
             errors.append(error)
-            raise
 
     threads = [threading.Thread(target=run, args=(name,), name=name, daemon=True) for name in names]
     for thread in threads:
