@@ -1,5 +1,6 @@
 """One process of a session that is measured: ``python -m mpcdp.bench.rounds_worker FOLDER NAME``."""
 
+import os
 import resource
 import sys
 import threading
@@ -270,4 +271,6 @@ def _run_owner(world: _World, name: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))
+    code = main(Path(sys.argv[1]), sys.argv[2])
+    sys.stderr.flush()
+    os._exit(code)  # threads of other owners may still run; an interpreter that shuts down around them can abort
