@@ -96,7 +96,9 @@ def test_a_process_that_ignores_its_end_is_killed(temporary: Path, monkeypatch: 
 def test_an_ended_benchmark_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     """Ctrl-C reaches the whole group, as it does in a terminal; a kill reaches the command alone."""
     # Tests that run in the background of a shell inherit that Ctrl-C is ignored; a terminal's command does not.
-    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from mpcdp.cli import main; main()"
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from mpcdp.cli import main; main()"
+    )
     command = [sys.executable, "-c", program, *ENDLESS]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     process = subprocess.Popen(
