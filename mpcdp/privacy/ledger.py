@@ -26,7 +26,7 @@ from mpcdp.privacy.ledger_rows import (
     charge_text,
     find_charge,
     find_noise,
-    find_release,
+    find_releases,
     noise_text,
     parse_row,
     release_text,
@@ -133,27 +133,28 @@ class Ledger:
                     f"{earlier.task_name!r}, {earlier.cost}, {earlier.releases} releases); start a new session"
                 )
 
-    def record_release(self, session: bytes, round_index: int, owners: Sequence[str]) -> None:
-        """Note that a release of a charged session happened; durable before it returns. Noting it again is harmless.
+    def record_releases(self, session: bytes, owners: Sequence[Sequence[str]]) -> None:
+        """Note the releases of a charged session; durable before it returns. Noting them again is harmless.
 
         Args:
             session: session id, 32 bytes.
-            round_index: from 0.
-            owners: names of the owners whose contributions are in the release.
+            owners: for each round from 0 on, the names of the owners whose contributions are in its release.
 
         Raises:
-            BudgetError: the session was not charged, or not for that round, or the round was released to other owners.
+            BudgetError: the session was not charged, or not for so many rounds, or a round was released to other
+                owners. Nothing was written.
         """
         with self._transaction("IMMEDIATE"):
             entries = self._read_new()
             charge = find_charge(entries, session)
-            if charge is None or not 0 <= round_index < charge.releases:
-                raise self._unexpected(session, round_index, "but never charged")
-            earlier = find_release(entries, session, round_index)
-            if earlier is None:
-                self._append(release_text(session, round_index, tuple(owners)))
-            elif earlier.owners != tuple(owners):
-                raise self._unexpected(session, round_index, "twice, from different owners")
+            known = find_releases(entries, session)
+            for round_index, names in enumerate(owners):
+                if charge is None or round_index >= charge.releases:
+                    raise self._unexpected(session, round_index, "but never charged")
+                if (earlier := known.get(round_index)) is None:
+                    self._append(release_text(session, round_index, tuple(names)))
+                elif earlier.owners != tuple(names):
+                    raise self._unexpected(session, round_index, "twice, from different owners")
 
     def check_noise(self, session: bytes, bank: bytes, start: int, end: int) -> None:
         """Refuse what `record_noise` would refuse, without writing anything; the session need not be charged yet.

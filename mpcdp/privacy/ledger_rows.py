@@ -19,7 +19,7 @@ __all__ = [
     "charge_text",
     "find_charge",
     "find_noise",
-    "find_release",
+    "find_releases",
     "noise_text",
     "parse_row",
     "release_text",
@@ -156,12 +156,10 @@ def find_charge(entries: Sequence[Entry], session: bytes) -> Charge | None:
     return next((entry for entry in entries if isinstance(entry, Charge) and entry.session == session), None)
 
 
-def find_release(entries: Sequence[Entry], session: bytes, round_index: int) -> ReleaseRecord | None:
-    """Return the release of a session's round."""
-    for entry in entries:
-        if isinstance(entry, ReleaseRecord) and (entry.session, entry.round_index) == (session, round_index):
-            return entry
-    return None
+def find_releases(entries: Sequence[Entry], session: bytes) -> dict[int, ReleaseRecord]:
+    """Return the releases of a session by their round."""
+    releases = (entry for entry in entries if isinstance(entry, ReleaseRecord))
+    return {release.round_index: release for release in releases if release.session == session}
 
 
 def find_noise(entries: Sequence[Entry], bank: bytes) -> list[NoiseRecord]:

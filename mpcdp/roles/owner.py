@@ -237,8 +237,7 @@ class Owner:
                     f"{party} released something else than {self._coordinator} told: do not use its model, and ask "
                     "both organisations for their logs"
                 )
-        for round_index, owners in enumerate(training.owners):
-            self._ledger.record_release(ref.session, round_index, owner_names(self._task, owners))
+        self._ledger.record_releases(ref.session, [owner_names(self._task, owners) for owners in training.owners])
         model = training.model()
         model.save(self._output / "model.json")
         self._secret.destroy()

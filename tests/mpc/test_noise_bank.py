@@ -9,7 +9,7 @@ import pytest
 
 from mpcdp.errors import BudgetError, ProtocolError
 from mpcdp.mpc.noise import universal_noise
-from mpcdp.mpc.noise_bank import NoisePool, NoiseSource, PerPartyNoise, PooledNoise
+from mpcdp.mpc.noise_bank import NoisePool, NoiseSource, PerPartyNoise, PooledNoise, sources
 from mpcdp.mpc.noise_bank.state import BLOCK_SAMPLES, Batch, PoolState
 from mpcdp.secret_sharing.shares import NoiseShare
 
@@ -71,6 +71,20 @@ def test_every_party_has_a_copy_of_its_own() -> None:
     first, second = (PerPartyNoise(noise, dimension=2000, rounds=1).take(0).values for _ in range(2))
     assert not np.array_equal(first, second)
     for values in (first, second):
+        assert 0.8 < np.std(values.astype(np.float64)) / noise.scale < 1.2
+
+
+def test_per_party_noise_is_sampled_ahead_as_far_as_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds sampled ahead and rounds sampled late have noise of their own each, of the same law."""
+    monkeypatch.setattr(sources, "_AHEAD_SAMPLES", 2500)
+    noise = universal_noise("gaussian", "per-party")
+    source = PerPartyNoise(noise, dimension=1000, rounds=4)
+    taken = []
+    for index in range(4):
+        taken.append(source.take(index).values)
+        source.forget(index)
+    assert len(np.unique(taken)) >= 3999
+    for values in taken:
         assert 0.8 < np.std(values.astype(np.float64)) / noise.scale < 1.2
 
 

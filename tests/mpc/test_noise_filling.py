@@ -288,7 +288,7 @@ def test_a_range_has_to_hold_all_rounds(tmp_path: Path) -> None:
                 PooledNoise(pool, NoiseRange(b"b" * 16, 0, 1024), dimension=dimension, rounds=rounds)
 
 
-def test_per_party_noise_is_made_when_its_round_comes() -> None:
+def test_per_party_noise_that_is_not_sampled_ahead_is_made_when_its_round_comes() -> None:
     noise = universal_noise("gaussian", "per-party")
     source = PerPartyNoise(noise, dimension=400, rounds=10**12)  # far more than could be kept
     shares = [source.take(index).values for index in (0, 10**12 - 1, 5)]

@@ -29,10 +29,9 @@ def _fill(path: Path) -> None:
     """Write five rows: two charges and three releases."""
     with Ledger(path) as ledger:
         ledger.charge(_TASK, _SESSION, "first", _COST, releases=2)
-        ledger.record_release(_SESSION, 0, ["a", "b"])
-        ledger.record_release(_SESSION, 1, ["a", "b"])
+        ledger.record_releases(_SESSION, [["a", "b"], ["a", "b"]])
         ledger.charge(_OTHER_TASK, _OTHER_SESSION, "second", _COST, releases=1)
-        ledger.record_release(_OTHER_SESSION, 0, ["a"])
+        ledger.record_releases(_OTHER_SESSION, [["a"]])
 
 
 def _tamper(path: Path, *statements: str) -> None:
@@ -138,22 +137,24 @@ def test_a_charge_covers_at_least_one_release(path: Path) -> None:
         ledger.charge(_TASK, _SESSION, "task", _COST, releases=0)
 
 
-@pytest.mark.parametrize(("session", "round_index"), [(_OTHER_SESSION, 0), (_SESSION, 2), (_SESSION, -1)])
-def test_a_release_nobody_paid_for_is_reported(path: Path, session: bytes, round_index: int) -> None:
+@pytest.mark.parametrize(("session", "rounds"), [(_OTHER_SESSION, 1), (_SESSION, 3)])
+def test_a_release_nobody_paid_for_is_reported(path: Path, session: bytes, rounds: int) -> None:
     with Ledger(path) as ledger:
         ledger.charge(_TASK, _SESSION, "task", _COST, releases=2)
         with pytest.raises(BudgetError, match="never charged"):
-            ledger.record_release(session, round_index, ["a"])
+            ledger.record_releases(session, [["a"]] * rounds)
+        assert len(ledger.entries()) == 1
 
 
 def test_recording_a_release_again_is_harmless_unless_it_differs(path: Path) -> None:
     with Ledger(path) as ledger:
         ledger.charge(_TASK, _SESSION, "task", _COST, releases=2)
-        ledger.record_release(_SESSION, 0, ["a", "b"])
-        ledger.record_release(_SESSION, 0, ["a", "b"])
-        assert len(ledger.entries()) == 2
+        ledger.record_releases(_SESSION, [["a", "b"]])
+        ledger.record_releases(_SESSION, [["a", "b"]])
+        ledger.record_releases(_SESSION, [["a", "b"], ["b"]])
+        assert len(ledger.entries()) == 3
         with pytest.raises(BudgetError, match="twice"):
-            ledger.record_release(_SESSION, 0, ["a"])
+            ledger.record_releases(_SESSION, [["a"]])
 
 
 def test_an_untouched_ledger_verifies(path: Path) -> None:
@@ -215,7 +216,7 @@ def test_a_row_cut_off_together_with_the_head_is_still_found_by_its_releases(pat
         "UPDATE head SET number = 3, hash = (SELECT hash FROM entries WHERE number = 3)",
     )
     with Ledger(path) as ledger, pytest.raises(BudgetError, match="never charged"):
-        ledger.record_release(_OTHER_SESSION, 0, ["a"])
+        ledger.record_releases(_OTHER_SESSION, [["a"]])
 
 
 def test_sql_cannot_change_rows_in_passing(path: Path) -> None:
@@ -259,7 +260,7 @@ def test_a_folder_that_cannot_be_made_is_an_error_with_a_cure(tmp_path: Path) ->
 def test_a_failed_block_leaves_the_ledger_usable(path: Path) -> None:
     with Ledger(path) as ledger:
         with pytest.raises(BudgetError):
-            ledger.record_release(_SESSION, 0, ["a"])
+            ledger.record_releases(_SESSION, [["a"]])
         ledger.charge(_TASK, _SESSION, "task", _COST, releases=1)
         assert ledger.total() == _COST
 

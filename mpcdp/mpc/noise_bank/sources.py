@@ -3,6 +3,8 @@
 import threading
 from typing import Protocol
 
+import numpy as np
+
 from mpcdp.errors import BudgetError, ProtocolError
 from mpcdp.mpc.noise import UniversalNoise
 from mpcdp.mpc.noise_bank.pool import NoisePool
@@ -11,6 +13,10 @@ from mpcdp.mpc.plaintext_backend import PlaintextBackend
 from mpcdp.secret_sharing.shares import NoiseShare
 
 __all__ = ["NoiseSource", "PerPartyNoise", "PooledNoise"]
+
+
+_AHEAD_SAMPLES = 1 << 20
+"""Per-party noise that is sampled before the first round: it costs memory, and seconds of the session's opening."""
 
 
 class NoiseSource(Protocol):
@@ -50,7 +56,9 @@ class _Once:
 
 
 class PerPartyNoise:
-    """Each compute party's own copy of the noise, sampled when its round comes. No communication; memory d.
+    """Each compute party's own copy of the noise. No communication.
+
+    The first rounds' noise is sampled when this is made, in at most 8 MiB; what does not fit, when its round comes.
 
     Each of k parties adds its own full copy, so the sum carries k times the variance, and k - 1 parties that collude
     still face the noise of the last. A party knows its own copy.
@@ -70,14 +78,24 @@ class PerPartyNoise:
         self._noise = noise
         self._dimension = dimension
         self._once = _Once(rounds)
+        self._ahead_rounds = min(rounds, _AHEAD_SAMPLES // dimension)
+        self._ahead = np.zeros(self._ahead_rounds * dimension, dtype=np.int64)
+        if self._ahead_rounds:
+            self._ahead[:] = self._sample(self._ahead.size).values
 
     def take(self, index: int) -> NoiseShare:
-        """Sample noise number ``index``."""
+        """Return noise number ``index``."""
         self._once.check(index)
-        return self._noise.sample(PlaintextBackend(), self._dimension)
+        if index >= self._ahead_rounds:
+            return self._sample(self._dimension)
+        return NoiseShare(self._ahead[index * self._dimension : (index + 1) * self._dimension].copy())
 
     def forget(self, index: int) -> None:
-        """Do nothing: nothing is kept."""
+        """Overwrite what was sampled ahead for the rounds up to ``index``."""
+        self._ahead[: (index + 1) * self._dimension] = 0
+
+    def _sample(self, count: int) -> NoiseShare:
+        return self._noise.sample(PlaintextBackend(), count)
 
 
 class PooledNoise:
