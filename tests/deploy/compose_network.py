@@ -111,14 +111,15 @@ class ComposeNetwork:
         end = time.monotonic() + seconds
         while any(process.poll() is None for process in self._processes.values()) and time.monotonic() < end:
             for name, process in self._processes.items():
-                self._note(self.sockets[name], process.pid)
+                self._note(name, process.pid)
             time.sleep(0.02)
         for process in self._processes.values():
             _end(process)
         return {name: process.returncode for name, process in self._processes.items()}
 
-    def _note(self, sockets: Sockets, pid: int) -> None:
+    def _note(self, name: str, pid: int) -> None:
         """Read the sockets of a process's network namespace."""
+        sockets = self.sockets[name]
         for table in ("tcp", "tcp6"):
             try:
                 lines = Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
@@ -127,11 +128,16 @@ class ComposeNetwork:
             entries = [line.split() for line in lines]
             sockets.listening |= {int(entry[1].rpartition(":")[2], 16) for entry in entries if entry[3] == _LISTEN}
             for entry in entries:
-                # Whatever became of a connection: tried, open or closed. Those it was called on are at its own port.
-                if entry[3] != _LISTEN and int(entry[1].rpartition(":")[2], 16) not in sockets.listening:
-                    host, _, port = entry[2].rpartition(":")
-                    address = socket.inet_ntoa(struct.pack("=I", int(host[-8:], 16)))
-                    sockets.called.add((self._names[address], int(port, 16)))
+                # Whatever became of a connection: tried, open or closed.
+                host, _, port = entry[2].rpartition(":")
+                local = int(entry[1].rpartition(":")[2], 16)
+                peer = socket.inet_ntoa(struct.pack("=I", int(host[-8:], 16)))
+                if entry[3] == _LISTEN or peer not in self._names:
+                    continue
+                if local not in sockets.listening:
+                    sockets.called.add((self._names[peer], int(port, 16)))
+                else:  # seen from the other end too: a connection may be over before its caller is looked at
+                    self.sockets[self._names[peer]].called.add((name, local))
 
     @contextmanager
     def _namespace(self, name: str) -> Iterator[str]:
