@@ -19,7 +19,7 @@ from mpcdp.config import ComputePartyConfig, CoordinatorConfig, DealerConfig, Ow
 from mpcdp.errors import MpcdpError, SessionAborted
 from mpcdp.plan import Plan, make_plan
 from mpcdp.roles.session import limits_of
-from mpcdp.task import Task, load_task
+from mpcdp.task import Task, check_policy, load_task
 
 if TYPE_CHECKING:
     from mpcdp.transport.grpc import GrpcNetwork
@@ -96,9 +96,11 @@ def _prepare(config_type: type[_Config], path: Path) -> Process[_Config]:
 
     config = load_config(path, config_type)
     task = load_task(config.task)
+    me = task.member(config.name, config.role)
+    # Before the plan: planning imports the module that a task may name.
+    check_policy(getattr(config, "policy", None), task, name=me.name)
     plan = make_plan(task)
     members = task.members()
-    me = task.member(config.name, config.role)
     network = GrpcNetwork(
         me=me,
         members=members,
@@ -106,6 +108,7 @@ def _prepare(config_type: type[_Config], path: Path) -> Process[_Config]:
         tls=config.tls,
         limits=limits_of(task, dimension=plan.dimension, rounds=plan.rounds),
         listen=getattr(config, "listen", None),
+        task_digest=task.digest,
     )
     return Process(config=config, task=task, plan=plan, network=network)
 
