@@ -157,13 +157,13 @@ def test_what_is_allowed_is_within_the_limit(costs: list[TaskCost], epsilon: flo
 
 
 def _gaussian_stick(epsilon: np.ndarray, mu: float) -> np.ndarray:
-    return norm.cdf(mu / 2 - epsilon / mu) - np.exp(epsilon) * norm.cdf(-mu / 2 - epsilon / mu)
+    return np.asarray(norm.cdf(mu / 2 - epsilon / mu) - np.exp(epsilon) * norm.cdf(-mu / 2 - epsilon / mu))
 
 
 def _pure_stick(epsilon: np.ndarray, pure: float) -> np.ndarray:
     high, low = 1 / (1 + math.exp(-pure)), 1 / (1 + math.exp(pure))
     a = np.exp(epsilon)
-    return np.maximum(high - a * low, 0) + np.maximum(low - a * high, 0)
+    return np.asarray(np.maximum(high - a * low, 0) + np.maximum(low - a * high, 0))
 
 
 def _worst(limit: PrivacyBudget, first: float, sticks: Sequence[Callable[[np.ndarray], np.ndarray]]) -> float:

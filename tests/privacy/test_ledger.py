@@ -151,10 +151,10 @@ def test_gaussian_tasks_are_composed_and_survive_the_process(path: Path) -> None
     with Ledger(path, limit=limit) as ledger:
         assert [entry.gaussian for entry in ledger.entries() if isinstance(entry, Charge)] == [gaussian] * made
         with pytest.raises(BudgetError, match="exceed the limit"):
-            ledger.charge(b"\7" * 32, b"\7" * 32, "task", cost, releases=1, gaussian=gaussian)
+            ledger.charge(b"\x77" * 32, b"\x77" * 32, "task", cost, releases=1, gaussian=gaussian)
         # A check that does not know of Gaussians has only what adding up leaves.
         with pytest.raises(BudgetError, match="exceed the limit"):
-            ledger.check(b"\7" * 32, "task", PrivacyBudget(epsilon=1e-6, delta=1e-9))
+            ledger.check(b"\x77" * 32, "task", PrivacyBudget(epsilon=1e-6, delta=1e-9))
 
 
 def test_a_ledger_from_before_gaussians_verifies_and_adds_up(path: Path) -> None:
@@ -183,9 +183,9 @@ def test_a_ledger_from_before_gaussians_verifies_and_adds_up(path: Path) -> None
         ledger.verify()
         assert [charge.gaussian for charge in ledger.entries() if isinstance(charge, Charge)] == [None, None]
         assert ledger.total() == PrivacyBudget(epsilon=1.0, delta=2e-6)
-        ledger.check(_TASK, "new", _COST)
+        ledger.check(b"\x77" * 32, "new", _COST)
         with pytest.raises(BudgetError, match="exceed the limit"):
-            ledger.check(_TASK, "new", PrivacyBudget(epsilon=0.6, delta=1e-6))
+            ledger.check(b"\x77" * 32, "new", PrivacyBudget(epsilon=0.6, delta=1e-6))
         # Charging a session again that was charged before the upgrade still succeeds and changes nothing.
         again = PrivacyBudget(epsilon=0.5, delta=1e-6)
         ledger.charge(b"\1" * 32, b"\1" * 32, "old", again, releases=1, gaussian=_gaussian(0.01))
