@@ -13,6 +13,7 @@ from mpcdp.privacy.composition import TaskCost, allows, limit_of, used_share
 from mpcdp.privacy.ledger import LEDGER_FILE, Charge, Ledger
 from mpcdp.roles.noise_fill import pool_of
 from mpcdp.roles.owner import check_table
+from mpcdp.roles.owner_secret import OwnerSecret
 from mpcdp.task import Task
 from mpcdp.transport.channel import Member
 from mpcdp.transport.tls import inspect_credentials
@@ -54,6 +55,13 @@ def ledger(config: OwnerConfig, task: Task, plan: Plan) -> Iterator[Finding]:
             with Ledger(path, limit=limit) as book:
                 charges = [entry for entry in book.entries() if isinstance(entry, Charge)]
                 yield fine("ledger", f"{path}: intact, {len(charges)} task(s) paid for")
+                if book.charged(task.digest) and OwnerSecret.is_kept(config.state, task.digest):
+                    yield warning(
+                        "budget",
+                        "the task is paid for, and its session is not over",
+                        "start the process again while the session lasts; else agree on a new task",
+                    )
+                    return
                 book.check(task.digest, task.name, plan.cost, gaussian=plan.gaussian_cost)
         except MpcdpError as problem:
             yield error("ledger", problem)

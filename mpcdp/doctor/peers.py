@@ -5,14 +5,13 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from mpcdp import __version__
 from mpcdp.config import ComputePartyConfig, CoordinatorConfig, DealerConfig, OwnerConfig
 from mpcdp.doctor.findings import Finding, error, fine, warning
 from mpcdp.errors import MpcdpError, PeerError, PeerUnavailable
 from mpcdp.task import Task
 from mpcdp.transport.channel import Limits, Member
 from mpcdp.transport.failures import NOTHING_LISTENS
-from mpcdp.transport.greeting import other_task
+from mpcdp.transport.greeting import other_task, other_version
 from mpcdp.transport.messages import Greeting
 
 if TYPE_CHECKING:
@@ -141,30 +140,25 @@ def _about(greeting: Greeting, task: Task, *, now: float, how: str) -> Finding:
             f"{name}: its clock is {abs(skew):.0f} s {side} this one",
             "set both by NTP: certificates are dated",
         )
-    if greeting.version != __version__:
-        return warning(
-            "versions",
-            f"{name}: it runs mpcdp {greeting.version}, this is {__version__}",
-            "install the same version everywhere",
-        )
+    if (problem := other_version(greeting)) is not None:
+        return warning("versions", f"{name}: {problem}", "install the same version everywhere")
     return fine("peers", f"{name}: {how}, same task, clocks {abs(skew):.1f} s apart")
 
 
 def _about_callers(
-    task: Task, expected: tuple[Member, ...], greeted: Mapping[str, Greeting], wait_seconds: float | None
+    task: Task, expected: tuple[Member, ...], greeted: Mapping[str, tuple[Greeting, float]], wait_seconds: float | None
 ) -> Iterator[Finding]:
     """Report on those that have called this process, and on those that were to."""
     for member in expected:
-        greeting = greeted.get(member.name)
-        if greeting is None:
+        if member.name in greeted:
+            greeting, arrived = greeted[member.name]
+            yield _about(greeting, task, now=arrived, how="has called; each accepts the other's certificate")
+        else:
             yield warning(
                 "callers",
                 f"{member.name} has not called within {wait_seconds:g} s",
                 "run its `mpcdp doctor` while this one waits; then check its address for this process and the firewall",
             )
-        else:
-            # When it arrived is not known: its clock is compared where it is called.
-            yield _about(greeting, task, now=greeting.time, how="has called; each accepts the other's certificate")
 
 
 def _limits() -> Limits:

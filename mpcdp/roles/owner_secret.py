@@ -24,7 +24,7 @@ class OwnerSecret:
     """
 
     def __init__(self, folder: Path, task_digest: bytes) -> None:
-        self._path = folder / f"session-{task_digest.hex()[:32]}.secret"
+        self._path = _path(folder, task_digest)
         try:
             self.kept = self._path.exists()
             """Whether an earlier process of this owner made it: this one comes back to a session."""
@@ -35,6 +35,11 @@ class OwnerSecret:
             raise ConfigError(f"state folder {folder}: {error}; give this process a folder it can write") from error
         if len(self._secret) != KEY_BYTES:
             raise ConfigError(f"{self._path} is damaged: agree on a new task, with a name of its own")
+
+    @staticmethod
+    def is_kept(folder: Path, task_digest: bytes) -> bool:
+        """Tell whether a process of this owner would come back to a session of the task; changes nothing."""
+        return _path(folder, task_digest).exists()
 
     def __repr__(self) -> str:
         return "OwnerSecret(<redacted>)"
@@ -55,3 +60,7 @@ class OwnerSecret:
     def destroy(self) -> None:
         """Delete it: the session is over."""
         self._path.unlink(missing_ok=True)
+
+
+def _path(folder: Path, task_digest: bytes) -> Path:
+    return folder / f"session-{task_digest.hex()[:32]}.secret"

@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
+import structlog
+
 from mpcdp.errors import ConfigError, PeerUnavailable, ProtocolError
 from mpcdp.transport import codec
 from mpcdp.transport.access import MESH, REACH
@@ -19,7 +21,7 @@ from mpcdp.transport.channel import (
 )
 from mpcdp.transport.clients import ComputePartyClient, CoordinatorClient, DealerClient
 from mpcdp.transport.directory import Directory
-from mpcdp.transport.greeting import NO_TASK, greeting_of, other_task
+from mpcdp.transport.greeting import NO_TASK, greeting_of, other_task, other_version
 from mpcdp.transport.mesh import MeshGate, Stream
 from mpcdp.transport.messages import Greeting, SessionRef
 from mpcdp.transport.reader import Reader
@@ -28,6 +30,7 @@ from mpcdp.transport.reception import Reception, Tally
 __all__ = ["PeerNetwork"]
 
 _RETRY_SECONDS = 0.1
+_log = structlog.get_logger("mpcdp.transport")
 
 
 class PeerNetwork(ABC):
@@ -53,7 +56,7 @@ class PeerNetwork(ABC):
         self._tally = Tally()
         self._gate = MeshGate(me.name, limits)
         self._reached: set[str] = set()
-        self._greeted: dict[str, Greeting] = {}
+        self._greeted: dict[str, tuple[Greeting, float]] = {}
 
     # -- what a transport adds -------------------------------------------------------------------------------------
 
@@ -93,12 +96,12 @@ class PeerNetwork(ABC):
             ref, names, lambda peer, frames: self.call(parties[peer], MESH, frames, self._limits.session_seconds)
         )
 
-    def greeted(self) -> Mapping[str, Greeting]:
-        """Return the last greeting of every peer that has called this process, by name."""
+    def greeted(self) -> Mapping[str, tuple[Greeting, float]]:
+        """Return the last greeting of every peer that has called this process, and when it arrived, by name."""
         return dict(self._greeted)
 
     def _note_greeting(self, greeting: Greeting) -> None:
-        self._greeted[greeting.name] = greeting
+        self._greeted[greeting.name] = greeting, time.time()
 
     def bytes_sent(self) -> Mapping[str, int]:
         """Return payload bytes sent so far, by peer name."""
@@ -157,6 +160,8 @@ class PeerNetwork(ABC):
             else:
                 if (problem := other_task(greeting, self._task_digest)) is not None:
                     raise ProtocolError(f"{peer.name}: {problem}")
+                if (problem := other_version(greeting)) is not None:
+                    _log.warning("another version", peer=peer.name, problem=f"{peer.name}: {problem}")
                 return
 
     def _reception(self, service: Services | None) -> Reception:

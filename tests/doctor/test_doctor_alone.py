@@ -17,6 +17,7 @@ from mpcdp.cli import main
 from mpcdp.doctor import machine
 from mpcdp.plan import make_plan
 from mpcdp.privacy.ledger import Ledger
+from mpcdp.roles.owner_secret import OwnerSecret
 from mpcdp.transport.tls import Authority
 
 
@@ -236,6 +237,12 @@ def test_a_ledger_that_was_changed_or_has_paid_already(net: ExaminedNetwork) -> 
     assert "intact, 1 task(s)" in of("ledger", findings)[0].text
     (fault,) = errors(findings)
     assert "runs once only" in fault
+    # A process that was interrupted may come back to its session.
+    secret = OwnerSecret(path.parent, net.task.digest)
+    findings = net.examine("hospital-1")
+    assert errors(findings) == []
+    assert any("start the process again while the session lasts" in text for text in warnings(findings))
+    secret.destroy()
     connection = sqlite3.connect(path)
     connection.execute("DROP TRIGGER no_update")
     connection.execute("UPDATE entries SET content = content || ' '")

@@ -9,7 +9,7 @@ from examined import ExaminedNetwork, errors, of, warnings
 
 from mpcdp.doctor import Finding, peers
 from mpcdp.errors import ProtocolError
-from mpcdp.transport import reception
+from mpcdp.transport import peer_network, reception
 from mpcdp.transport.channel import Member
 from mpcdp.transport.greeting import greeting_of
 from mpcdp.transport.messages import Greeting, SessionRef
@@ -164,6 +164,21 @@ def test_a_clock_that_is_off(
         assert (finding.check, finding.level) == ("clock", "warning")
         assert words in finding.text
         assert "NTP" in finding.cure
+
+
+def test_the_clock_of_a_caller_is_compared_when_it_calls(net: ExaminedNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        peer_network,
+        "greeting_of",
+        lambda me, digest: replace(greeting_of(me, digest), time=greeting_of(me, digest).time - 90),
+    )
+    found: list[Finding] = []
+    thread = threading.Thread(target=lambda: found.extend(net.examine("dealer", wait_seconds=2)))
+    thread.start()
+    net.examine("coordinator", wait_seconds=2)
+    thread.join(30)
+    (finding,) = of("clock", found)
+    assert "coordinator: its clock is 90 s behind" in finding.text
 
 
 def test_another_version(net: ExaminedNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
