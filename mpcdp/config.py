@@ -24,8 +24,10 @@ __all__ = [
     "LedgerLimit",
     "Name",
     "OwnerConfig",
+    "Policy",
     "Section",
     "TlsFiles",
+    "load_any_config",
     "load_config",
     "read_toml",
 ]
@@ -57,6 +59,10 @@ def _check_address(address: str) -> str:
     return address
 
 
+def _list_to_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _resolve(value: Any, info: ValidationInfo) -> Any:
     """Take a text for a path, relative to the folder of the file it stands in."""
     if isinstance(value, Path):
@@ -71,6 +77,8 @@ Name = Annotated[str, AfterValidator(_check_name)]
 """The name of a process in the task."""
 
 _Address = Annotated[str, AfterValidator(_check_address)]
+_Item = TypeVar("_Item")
+_Choice = Annotated[tuple[_Item, ...], BeforeValidator(_list_to_tuple)]
 _FilePath = Annotated[Path, BeforeValidator(_resolve)]
 
 
@@ -89,15 +97,42 @@ class TlsFiles(Section):
 
 
 class LedgerLimit(Section):
-    """What all tasks together may cost an owner's records.
+    """What all tasks together may cost an owner's records; to be fixed before the first one.
 
     Args:
-        epsilon_limit: bound on the sum of the epsilons.
-        delta_limit: bound on the sum of the deltas.
+        epsilon_limit: of all tasks together; see `mpcdp.privacy.composition`.
+        delta_limit: of all tasks together.
     """
 
     epsilon_limit: Annotated[float, Field(gt=0)]
     delta_limit: Annotated[float, Field(gt=0, le=1)]
+
+
+class Policy(Section):
+    """Which tasks this organisation consents to; what is left out is not restricted, except ``modules``.
+
+    Args:
+        epsilon: largest epsilon of one task.
+        delta: largest delta of one task.
+        owners: smallest number of owners in a task.
+        minimum_owners: smallest number of owners behind a release.
+        methods: kinds of ``[method]``.
+        noise: who may sample the noise: ``"joint"``, ``"per-party"``.
+        peers: DNS names in the certificates of everybody else who may take part.
+        tasks: digests, 64 hexadecimal digits, of the tasks that were looked at.
+        modules: factories of PyTorch modules, ``"package.module:function"``, whose code may be imported; none when left
+            out.
+    """
+
+    epsilon: Annotated[float, Field(gt=0)] | None = None
+    delta: Annotated[float, Field(gt=0, le=1)] | None = None
+    owners: Annotated[int, Field(ge=1)] | None = None
+    minimum_owners: Annotated[int, Field(ge=1)] | None = None
+    methods: _Choice[Literal["output-perturbation", "gradient-perturbation", "statistics"]] | None = None
+    noise: _Choice[Literal["joint", "per-party"]] | None = None
+    peers: _Choice[str] | None = None
+    tasks: _Choice[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] | None = None
+    modules: _Choice[str] = ()
 
 
 class Config(Section):
@@ -125,11 +160,13 @@ class OwnerConfig(Config):
         role: ``"owner"``.
         table: the records, CSV or Parquet.
         ledger: what this owner is willing to spend in total; no limit when absent.
+        policy: which tasks this owner consents to; all when absent.
     """
 
     role: Literal["owner"]
     table: _FilePath
     ledger: LedgerLimit | None = None
+    policy: Policy | None = None
 
 
 class ComputePartyConfig(Config):
@@ -138,10 +175,12 @@ class ComputePartyConfig(Config):
     Args:
         role: ``"compute"``.
         listen: ``"host:port"`` at which this process answers.
+        policy: which tasks this compute party consents to; all when absent.
     """
 
     role: Literal["compute"]
     listen: _Address
+    policy: Policy | None = None
 
 
 class DealerConfig(Config):
@@ -169,6 +208,27 @@ class CoordinatorConfig(Config):
     role: Literal["coordinator"]
     listen: _Address
     validation: _FilePath | None = None
+
+
+def load_any_config(path: Path) -> "OwnerConfig | ComputePartyConfig | DealerConfig | CoordinatorConfig":
+    """Read a process's config, whatever its role.
+
+    Raises:
+        ConfigError: the file cannot be read or is malformed; every fault is named.
+    """
+    kinds: dict[Any, type[OwnerConfig | ComputePartyConfig | DealerConfig | CoordinatorConfig]] = {
+        "owner": OwnerConfig,
+        "compute": ComputePartyConfig,
+        "dealer": DealerConfig,
+        "coordinator": CoordinatorConfig,
+    }
+    try:
+        role = tomllib.loads(path.read_text(encoding="utf-8")).get("role")
+    except (OSError, ValueError):
+        role = "owner"  # its own error, from `load_config`, says more
+    if not isinstance(role, str) or role not in kinds:
+        raise ConfigError(f"{path}: role: expected one of {', '.join(sorted(kinds))}, got {_shown(role)}")
+    return load_config(path, kinds[role])
 
 
 def load_config(path: Path, config_type: type[_Config]) -> _Config:

@@ -11,7 +11,7 @@ __all__ = ["main"]
 
 
 def _application() -> typer.Typer:
-    from mpcdp.cli import bench, check, demo, network, noise, plan, predict, simulate
+    from mpcdp.cli import bench, check, demo, doctor, ledger, network, noise, plan, predict, simulate
 
     app = typer.Typer(
         help="Train one model across organisations that may not pool their records.",
@@ -21,9 +21,11 @@ def _application() -> typer.Typer:
     )
     app.add_typer(network.app, name="network", help="Certificates and configs of a network.")
     app.add_typer(noise.app, name="noise", help="Noise that is made before it is needed.")
+    app.add_typer(ledger.app, name="ledger", help="What an owner's records have paid.")
     app.add_typer(bench.app, name="bench", help="What the noise costs on this machine.")
     app.command("plan")(plan.plan)
     app.command("check")(check.check)
+    app.command("doctor")(doctor.doctor)
     app.command("predict")(predict.predict)
     app.command("simulate")(simulate.simulate)
     app.command("demo")(demo.demo)

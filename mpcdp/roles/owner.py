@@ -112,7 +112,12 @@ class Owner:
         if (model := self._finished_before()) is not None:
             return model
         if not (self._secret.kept and self._ledger.charged(self._task.digest)):  # else it comes back to its session
-            self._ledger.check(self._task.digest, task_name=self._task.name, cost=self._plan.cost)
+            self._ledger.check(
+                self._task.digest,
+                task_name=self._task.name,
+                cost=self._plan.cost,
+                gaussian=self._plan.gaussian_cost,
+            )
         # The first state is public. Training on it now keeps a table that trains slowly from missing a deadline later:
         # once an owner has joined, nothing it does or fails to do may depend on a record.
         self._first = self._contribution(self._method.initial_state())
@@ -178,6 +183,7 @@ class Owner:
             task_name=self._task.name,
             cost=self._plan.cost,
             releases=self._plan.rounds,
+            gaussian=self._plan.gaussian_cost,
         )
         _log.info("charged", epsilon=self._plan.cost.epsilon, delta=self._plan.cost.delta)
         uses = [

@@ -20,7 +20,7 @@ from mpcdp.errors import ConfigError, MpcdpError, ProcessStopped
 from mpcdp.plan import Plan, make_plan
 from mpcdp.private_files import alone_in
 from mpcdp.roles.session import limits_of
-from mpcdp.task import Task, load_task
+from mpcdp.task import Task, check_policy, load_task
 
 if TYPE_CHECKING:
     from mpcdp.transport.grpc import GrpcNetwork
@@ -110,9 +110,11 @@ def _prepare(config_type: type[_Config], path: Path) -> Process[_Config]:
 
     config = load_config(path, config_type)
     task = load_task(config.task)
+    me = task.member(config.name, config.role)
+    # Before the plan: planning imports the module that a task may name.
+    check_policy(getattr(config, "policy", None), task, name=me.name)
     plan = make_plan(task)
     members = task.members()
-    me = task.member(config.name, config.role)
     network = GrpcNetwork(
         me=me,
         members=members,
@@ -120,6 +122,7 @@ def _prepare(config_type: type[_Config], path: Path) -> Process[_Config]:
         tls=config.tls,
         limits=limits_of(task, dimension=plan.dimension, rounds=plan.rounds),
         listen=getattr(config, "listen", None),
+        task_digest=task.digest,
     )
     return Process(config=config, task=task, plan=plan, network=network)
 

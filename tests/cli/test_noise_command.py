@@ -14,7 +14,7 @@ import tomli_w
 from typer.testing import CliRunner
 
 from mpcdp.cli import _application
-from mpcdp.errors import ConfigError, InputError, MpcdpError
+from mpcdp.errors import ConfigError, InputError, MpcdpError, PolicyError
 from mpcdp.local_network import create_network
 from mpcdp.mpc.noise_bank import pool_state
 from mpcdp.roles.noise_fill import pool_of
@@ -60,6 +60,13 @@ def _mpcdp(*arguments: object, answer: str | None = None) -> str:
 def _pools(network: Path) -> dict[tuple[str, str], dict[str, Any]]:
     pools = json.loads(_mpcdp("status", "--network", network, "--json"))["pools"]
     return {(pool["party"], pool["distribution"]): pool for pool in pools}
+
+
+def test_a_party_makes_no_noise_for_a_task_outside_its_policy(network: Path) -> None:
+    config = network / "party-1" / "compute.toml"
+    config.write_text(config.read_text() + "\n[policy]\nepsilon = 0.5\nowners = 3\n")
+    with pytest.raises(PolicyError, match=r"(?s)policy\.epsilon: .*policy\.owners: at least 3"):
+        _mpcdp("fill", "--config", config, "--samples", 1000)
 
 
 def test_pools_are_filled_looked_at_and_destroyed(network: Path) -> None:

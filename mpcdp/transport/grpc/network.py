@@ -11,6 +11,7 @@ import grpc
 from mpcdp.config import TlsFiles
 from mpcdp.errors import ConfigError
 from mpcdp.transport.channel import Limits, Member, Services
+from mpcdp.transport.greeting import NO_TASK
 from mpcdp.transport.grpc.client import GrpcStream
 from mpcdp.transport.grpc.options import PACKAGE, channel_options
 from mpcdp.transport.grpc.server import serving
@@ -36,6 +37,7 @@ class GrpcNetwork(PeerNetwork):
         tls: this process's credentials.
         limits: bounds and deadlines.
         listen: where this process answers, ``"host:port"``; None for one that only calls.
+        task_digest: of the task that this process holds; a peer with another one is refused.
         keepalive_seconds: time between two pings on a connection, and time to answer one: a frozen peer is noticed
             within twice this time. By default 5 s, and longer in a session of hundreds, where a server has as many
             connections to look after, and may be busy for seconds when all members call it at once.
@@ -57,9 +59,10 @@ class GrpcNetwork(PeerNetwork):
         limits: Limits,
         listen: str | None,
         *,
+        task_digest: bytes = NO_TASK,
         keepalive_seconds: float | None = None,
     ) -> None:
-        super().__init__(me, members, limits)
+        super().__init__(me, members, limits, task_digest=task_digest)
         self._addresses = dict(addresses)
         self._listen = listen
         self._rush_seconds = len(members) / _MEMBERS_PER_SECOND
@@ -83,8 +86,10 @@ class GrpcNetwork(PeerNetwork):
                 channel.close()
             self._channels.clear()
 
-    def serve(self, service: Services) -> AbstractContextManager[None]:
+    def serve(self, service: Services | None) -> AbstractContextManager[None]:
         """Listen until the context ends, then give calls under way a few seconds to finish.
+
+        Without a service, greetings are answered and nothing else.
 
         Raises:
             ConfigError: there is no `listen`, or the address cannot be used.
