@@ -9,7 +9,7 @@ from typing import cast
 
 from mpcdp.errors import ConfigError, ProtocolError
 from mpcdp.transport import codec
-from mpcdp.transport.access import CALLERS, MESH, REACH, check_access
+from mpcdp.transport.access import CALLERS, HEALTH, MESH, REACH, check_access
 from mpcdp.transport.channel import (
     ComputePartyService,
     CoordinatorService,
@@ -19,6 +19,7 @@ from mpcdp.transport.channel import (
     Services,
 )
 from mpcdp.transport.directory import Directory
+from mpcdp.transport.health import read_health_check, write_serving
 from mpcdp.transport.mesh import MeshGate
 from mpcdp.transport.messages import SessionEvent
 from mpcdp.transport.reader import Reader
@@ -85,7 +86,7 @@ class Reception:
         self._tally = tally
         self._lock = threading.Lock()
         self._calls: Counter[str] = Counter()
-        self._answers: dict[str, _Answer] = {REACH: self._reach, **_answers(me, service, gate)}
+        self._answers: dict[str, _Answer] = {REACH: self._reach, HEALTH: _check, **_answers(me, service, gate)}
 
     @property
     def me(self) -> Member:
@@ -149,6 +150,11 @@ class Reception:
     def _reach(self, call: _Call) -> Iterator[bytes]:
         codec.read_greeting(call.reader)
         yield codec.write_greeting(self._me.name)
+
+
+def _check(call: _Call) -> Iterator[bytes]:
+    read_health_check(call.reader)
+    yield write_serving()
 
 
 def _answers(me: Member, service: Services, gate: MeshGate) -> dict[str, _Answer]:

@@ -16,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from mpcdp.config import TlsFiles
 from mpcdp.errors import ConfigError
 
-__all__ = ["Authority", "Credentials", "load_credentials", "subject_names", "write_private"]
+__all__ = ["Authority", "Credentials", "certificate_expiry", "load_credentials", "subject_names", "write_private"]
 
 _CLOCK_SKEW = datetime.timedelta(minutes=5)
 
@@ -74,6 +74,17 @@ def load_credentials(files: TlsFiles, *, name: str) -> Credentials:
             "use the certificate of the authority that all processes of this task share"
         )
     return Credentials(authority=authority, certificate=certificate, key=key)
+
+
+def certificate_expiry(files: TlsFiles) -> datetime.datetime:
+    """Return when a process's certificate expires, or its authority does, if that is sooner.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
+    own = _certificates(_read(files.certificate, "certificate"), files.certificate, "certificate")[0]
+    authority = _certificates(_read(files.authority, "authority"), files.authority, "authority")[0]
+    return min(own.not_valid_after_utc, authority.not_valid_after_utc)
 
 
 def _check_private(path: Path) -> None:
