@@ -256,7 +256,9 @@ def load_any_config(path: Path) -> OwnerConfig | ComputePartyConfig | DealerConf
         case "coordinator":
             return load_config(path, CoordinatorConfig)
         case _:
-            raise ConfigError(f'{path}: role: expected "owner", "compute", "dealer" or "coordinator", got {_shown(role)}')
+            raise ConfigError(
+                f'{path}: role: expected "owner", "compute", "dealer" or "coordinator", got {_shown(role)}'
+            )
 
 
 def read_toml(path: Path, model: type[_Model], error_type: type[InputError]) -> _Model:

@@ -155,7 +155,7 @@ def _handler(
         sys_version = ""
         timeout = _REQUEST_SECONDS
 
-        def do_GET(self) -> None:  # noqa: N802 (the name that http.server calls)
+        def do_GET(self) -> None:
             host = re.sub(r":\d+\Z", "", self.headers.get("Host", ""))
             if names is not None and host not in names:
                 self.send_error(HTTPStatus.MISDIRECTED_REQUEST)

@@ -84,4 +84,6 @@ def _round_seconds(seen: Seen) -> Metric:
     for end, count in zip((*BUCKETS, None), seen.round_counts, strict=True):
         total += count
         buckets.append(("+Inf" if end is None else str(end), total))
-    return HistogramMetricFamily("mpcdp_round_seconds", "Time of a round.", buckets=buckets, sum_value=seen.round_seconds)
+    return HistogramMetricFamily(
+        "mpcdp_round_seconds", "Time of a round.", buckets=buckets, sum_value=seen.round_seconds
+    )

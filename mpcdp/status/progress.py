@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-__all__ = ["BUCKETS", "STATES", "Notice", "Progress", "SessionState", "Seen"]
+__all__ = ["BUCKETS", "STATES", "Notice", "Progress", "Seen", "SessionState"]
 
 SessionState = Literal["starting", "waiting", "running", "finished", "failed"]
 STATES: tuple[SessionState, ...] = get_args(SessionState)

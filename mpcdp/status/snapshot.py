@@ -130,7 +130,7 @@ class Status:
         return self._figures.left_out()
 
     def epsilon_spent(self, seen: Seen) -> float:
-        """What was paid: by an owner the whole plan, before its first upload; elsewhere the rounds that were released."""
+        """What was paid: by an owner the whole plan, before its first upload; elsewhere the rounds released."""
         return seen.charged if not self.facts.serves else self._figures.epsilon_after(seen.rounds)
 
     @property

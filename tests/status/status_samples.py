@@ -39,8 +39,12 @@ def sample(progress: Progress, *, hostile: str = "", **changes: Any) -> Status:
     for number in range(12):
         progress.note({"event": "round released", "level": "info", "round": number, "seconds": 0.02 * (number + 1)})
     refusal = {"event": "refused", "level": "warning", "error": "IdentityError", "method": "ComputeParty/Enrol"}
-    progress.note({**refusal, "caller": "visitor" + hostile, "problem": f"the certificate for {hostile} is of no member"})
-    progress.note({"event": "could not close the session" + hostile, "level": "warning", "at": "dealer", "problem": hostile})
+    progress.note(
+        {**refusal, "caller": "visitor" + hostile, "problem": f"the certificate for {hostile} is of no member"}
+    )
+    progress.note(
+        {"event": "could not close the session" + hostile, "level": "warning", "at": "dealer", "problem": hostile}
+    )
     noise: Callable[[], NoiseStock] | None = None
     if known.role == "compute":
         noise = lambda: NoiseStock(free=1_048_576, used=204_800)  # noqa: E731

@@ -1,14 +1,11 @@
 """A log that others cannot fill, and that says what it left out."""
 
-import io
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
 
-from mpcdp.roles import process
 from mpcdp.roles.process import log_as_json
 from mpcdp.status import LogLimit, Progress
 
@@ -48,24 +45,18 @@ def test_kinds_without_end_need_no_memory_without_end() -> None:
     assert len(limit._seen) == 10_001
 
 
-@pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    stream = io.StringIO()
-    monkeypatch.setattr(process.sys, "stderr", stream)
-    try:
-        yield stream
-    finally:
-        structlog.reset_defaults()
-
-
-def test_a_flooded_log_is_short_and_what_is_counted_is_complete(written: io.StringIO) -> None:
+def test_a_flooded_log_is_short_and_what_is_counted_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
     progress = Progress()
     limit = log_as_json(observe=progress.note)
-    log = structlog.get_logger("test")
-    for number in range(500):
-        log.warning("refused", caller="owner-1", method="ComputeParty/Upload", error="ProtocolError", problem=f"{number}")
-    log.info("finished")
-    entries = [json.loads(line) for line in written.getvalue().splitlines()]
+    try:
+        log = structlog.get_logger("test")
+        refused = {"caller": "owner-1", "method": "ComputeParty/Upload", "error": "ProtocolError"}
+        for number in range(500):
+            log.warning("refused", problem=f"{number}", **refused)
+        log.info("finished")
+    finally:
+        structlog.reset_defaults()
+    entries = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [entry["event"] for entry in entries] == ["refused"] * 10 + ["finished"]
     assert progress.seen().refused == {"ProtocolError": 500}
     assert limit.left_out == 490

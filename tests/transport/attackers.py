@@ -20,7 +20,7 @@ from pathlib import Path
 __all__ = ["ATTACKS", "Http2", "Target", "attackers", "tls_context"]
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _RESET, _SETTINGS, _PING, _GOAWAY, _WINDOW = 0x0, 0x1, 0x3, 0x4, 0x6, 0x7, 0x8
+_DATA, _HEADERS, _RESET, _SETTINGS, _PING, _GOAWAY = 0x0, 0x1, 0x3, 0x4, 0x6, 0x7
 _END_STREAM, _END_HEADERS, _ACK = 0x1, 0x4, 0x1
 
 
@@ -77,12 +77,21 @@ class Http2:
 
     def __init__(self, target: Target) -> None:
         plain = socket.create_connection((target.host, target.port), timeout=10)
-        self.socket = tls_context(target.files).wrap_socket(plain)
+        try:
+            self.socket = tls_context(target.files).wrap_socket(plain)
+        except OSError:
+            plain.close()
+            raise
         self._next = 1
+        self._buffer = b""
         self._host = f"{target.host}:{target.port}"
         self._prefix = f"/mpcdp.pb.{target.service}/"
-        self.socket.sendall(_PREFACE)
-        self.frame(_SETTINGS, 0, 0, b"")
+        try:
+            self.socket.sendall(_PREFACE)
+            self.frame(_SETTINGS, 0, 0, b"")
+        except OSError:
+            self.close()
+            raise
 
     def __enter__(self) -> "Http2":
         return self
@@ -135,31 +144,42 @@ class Http2:
         self.frame(_PING, 0, 0, bytes(8))
 
     def frames(self, seconds: float) -> Iterator[tuple[int, int, int, bytes]]:
-        """Yield (kind, flags, stream, payload) of what arrives until the server hangs up or the time is over."""
+        """Yield (kind, flags, stream, payload) of what arrives until the server hangs up or the time is over.
+
+        The server's own pings are answered, so that nobody is taken for frozen.
+        """
         end = time.monotonic() + seconds
-        buffer = b""
         while (left := end - time.monotonic()) > 0:
+            while (frame := self._frame()) is not None:
+                if frame[:2] == (_PING, 0):
+                    self.frame(_PING, _ACK, 0, frame[3])
+                yield frame
             self.socket.settimeout(left)
             try:
                 received = self.socket.recv(1 << 16)
-            except (OSError, ssl.SSLError):
+            except TimeoutError:
                 return
+            except OSError:
+                received = b""
+            finally:
+                self.socket.settimeout(10)
             if not received:
                 yield _GOAWAY, 0, 0, b""
                 return
-            buffer += received
-            while len(buffer) >= 9 and len(buffer) >= 9 + (length := int.from_bytes(buffer[:3], "big")):
-                kind, flags, stream = struct.unpack(">BBI", buffer[3:9])
-                yield kind, flags, stream & 0x7FFFFFFF, buffer[9 : 9 + length]
-                buffer = buffer[9 + length :]
+            self._buffer += received
+
+    def _frame(self) -> tuple[int, int, int, bytes] | None:
+        """Take a whole frame out of what has arrived."""
+        if len(self._buffer) < 9 or len(self._buffer) < (whole := 9 + int.from_bytes(self._buffer[:3], "big")):
+            return None
+        kind, flags, stream = struct.unpack(">BBI", self._buffer[3:9])
+        content, self._buffer = self._buffer[9:whole], self._buffer[whole:]
+        return kind, flags, stream & 0x7FFFFFFF, content
 
     def drain(self) -> None:
         """Take in what has arrived, so that nobody waits for us."""
-        self.socket.settimeout(0.0)
-        with suppress(OSError, ssl.SSLError):
-            while self.socket.recv(1 << 16):
-                pass
-        self.socket.settimeout(10)
+        for _ in self.frames(0.001):
+            pass
 
     def ends(self, seconds: float) -> bool:
         """Whether the server breaks the connection off within a time."""
@@ -174,7 +194,8 @@ def _silent_calls(target: Target, over: threading.Event) -> None:
     with target.connect() as connection:
         for _ in range(8):
             connection.call("Upload")
-        over.wait(5)
+        while not over.wait(0.1):
+            connection.drain()
 
 
 def _drip(target: Target, over: threading.Event) -> None:
@@ -184,6 +205,7 @@ def _drip(target: Target, over: threading.Event) -> None:
         connection.data(stream, struct.pack(">BI", 0, 1 << 20))
         while not over.wait(0.1):
             connection.data(stream, b"x")
+            connection.drain()
 
 
 def _full_rate(target: Target, over: threading.Event) -> None:
@@ -236,10 +258,13 @@ def _strangers(target: Target, over: threading.Event) -> None:
     """Connect without a certificate, as fast as possible."""
     context = tls_context(None)
     while not over.is_set():
-        with suppress(OSError), socket.create_connection((target.host, target.port), timeout=5) as plain:
-            with context.wrap_socket(plain) as connection:
-                connection.sendall(_PREFACE)
-                connection.recv(100)
+        with (
+            suppress(OSError),
+            socket.create_connection((target.host, target.port), timeout=5) as plain,
+            context.wrap_socket(plain) as connection,
+        ):
+            connection.sendall(_PREFACE)
+            connection.recv(100)
 
 
 def _mute_strangers(target: Target, over: threading.Event) -> None:
@@ -270,7 +295,7 @@ ATTACKS: dict[str, Callable[[Target, threading.Event], None]] = {
 
 def _again(attack: Callable[[Target, threading.Event], None], target: Target, over: threading.Event) -> None:
     while not over.wait(0.05):
-        with suppress(OSError, ssl.SSLError, ValueError):
+        with suppress(OSError, ValueError):
             attack(target, over)
 
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +32,9 @@ from mpcdp.transport.reception import CALLS_PER_MEMBER
 _UPLOAD = "ComputeParty/Upload"
 _RECEIVE_SECONDS = 0.6
 _LIMITS = replace(LIMITS, call_seconds=_RECEIVE_SECONDS)
-_SETTINGS, _RESET = 0x4, 0x3
+_HEADERS, _RESET = 0x1, 0x3
+_ENDS = (_HEADERS, _RESET)
+"""Kinds of frames that end a call on which nothing was answered."""
 
 
 @pytest.fixture
@@ -101,9 +103,16 @@ class TestSlowSenders:
         assert _RECEIVE_SECONDS <= time.monotonic() - begin < 3
         quiet.set()
         owner.compute_party("compute-0").upload("", _upload("owner-1"))
-        log = capsys.readouterr().out
-        assert log.count("was not sent within 0.6 s (so far 0 messages, 0 bytes)") == CALLS_PER_MEMBER
-        assert "owner-1" in log
+        # Who is given up may know before it is written down.
+        log = ""
+
+        def written() -> int:
+            nonlocal log
+            log += capsys.readouterr().out
+            return log.count("was not sent within 0.6 s (so far 0 messages, 0 bytes)")
+
+        assert _wait(lambda: written() == CALLS_PER_MEMBER)
+        assert log.count("owner-1") >= CALLS_PER_MEMBER
         assert "PeerTimeout" in log
 
     def test_a_member_that_drips_is_given_up(
@@ -113,18 +122,15 @@ class TestSlowSenders:
         with target.connect() as connection:
             stream = connection.call("Upload")
             connection.data(stream, struct.pack(">BI", 0, 1 << 20))
-            reset = threading.Event()
-
-            def listen() -> None:
-                if any(kind in (_RESET, 0x1) and at == stream for kind, _, at, _ in connection.frames(5)):
-                    reset.set()
-
-            thread = threading.Thread(target=listen)
-            thread.start()
-            while not reset.wait(0.05):
+            end = time.monotonic() + 5
+            given_up = False
+            while not given_up and time.monotonic() < end:
                 connection.data(stream, b"x")
-            thread.join()
-        assert "was not sent within 0.6 s" in capsys.readouterr().out
+                given_up = any(at == stream and kind in _ENDS for kind, _, at, _ in connection.frames(0.05))
+            assert given_up
+        log: list[str] = []
+        ok = _wait(lambda: not log.append(capsys.readouterr().out) and "was not sent within 0.6 s" in "".join(log), 2)
+        assert ok, "".join(log)
         assert service.calls == []
         _works_for_owner_0(world)
 
@@ -191,7 +197,7 @@ class TestGreedyCallers:
             connection.message(stream, bomb, compressed=True)
             for kind, _, at, _ in connection.frames(3):
                 peak = max(peak, memory.memory_info().rss)
-                if at == stream and kind in (0x1, _RESET):
+                if at == stream and kind in _ENDS:
                     break
             else:
                 pytest.fail("the call was not refused")
@@ -207,9 +213,10 @@ class TestGreedyCallers:
             if size < 1 << 14:
                 stream = connection.call("Upload", fields)
                 connection.message(stream, b"", end=True)
-                refused = any(at == stream and kind in (0x1, _RESET) for kind, _, at, _ in connection.frames(3))
+                refused = any(at == stream and kind in _ENDS for kind, _, at, _ in connection.frames(3))
             else:  # more than a frame holds
-                connection.call("Upload", fields)
+                with suppress(OSError):
+                    connection.call("Upload", fields)
                 refused = connection.ends(3)
         assert refused
         assert service.calls == []
@@ -220,7 +227,7 @@ class TestGreedyCallers:
         with target.connect() as connection:
             for _ in range(100):
                 connection.call("Upload")
-            refused = {at for kind, _, at, _ in connection.frames(1.0) if kind in (_RESET, 0x1)}
+            refused = {at for kind, _, at, _ in connection.frames(1.0) if kind in _ENDS}
             assert len(refused) >= 100 - CALLS_PER_MEMBER
             assert _calls_under_way() <= CALLS_PER_MEMBER
             _works_for_owner_0(world)
@@ -230,7 +237,11 @@ class TestGreedyCallers:
     ) -> None:
         """More calls at once than all members together may have under way: those of others wait for their turn."""
         release = threading.Event()
-        world.serve("compute-0", StubService(enrol=lambda *_: release.wait(10)), limits=replace(LIMITS, call_seconds=9))
+
+        def enrol(*_: object) -> None:
+            release.wait(10)
+
+        world.serve("compute-0", StubService(enrol=enrol), limits=replace(LIMITS, call_seconds=9))
         write_credentials(tmp_path / "attacker", member("owner-1").certificate)
         port = int(world.addresses["compute-0"].rpartition(":")[2])
         with ExitStack() as stack, ThreadPoolExecutor() as pool:
@@ -247,8 +258,9 @@ class TestGreedyCallers:
         self, world: GrpcTestWorld, service: StubService, target: Target
     ) -> None:
         with target.connect() as connection:
-            for _ in range(500):
-                connection.ping()
+            with suppress(OSError):
+                for _ in range(500):
+                    connection.ping()
             assert connection.ends(3)
         _works_for_owner_0(world)
 
@@ -308,10 +320,11 @@ class TestHealth:
 
     def test_strangers_are_told_nothing(self, world: GrpcTestWorld, service: StubService, target: Target) -> None:
         stranger = Target(target.host, target.port, None)
-        with pytest.raises(OSError), stranger.connect() as connection:  # noqa: PT011 (TLS says so in many ways)
+        told: list[int] = []
+        with suppress(OSError), stranger.connect() as connection:  # TLS breaks off now or a little later
             connection.call("", path="/grpc.health.v1.Health/Check")
-            assert [kind for kind, *_ in connection.frames(2) if kind in (0x0, 0x1)] == []
-            raise OSError("nothing came")
+            told = [kind for kind, *_ in connection.frames(2) if kind in (0x0, _HEADERS)]
+        assert told == []
 
 
 @pytest.mark.slow

@@ -143,7 +143,9 @@ def _incoming(
             except grpc.RpcError:
                 if sender.problem is None:
                     raise
-                raise PeerTimeout(caller, f"{method} {sender.problem}") from None
+            # What was given up ends like a call that is over, or like one that broke.
+            if sender.problem is not None:
+                raise PeerTimeout(caller, f"{method} {sender.problem}")
     except grpc.RpcError:
         raise broken(caller, method) from None
 
