@@ -32,6 +32,10 @@ _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _Content = tuple[str, Callable[[], bytes]]
 
 
+def _page() -> str:
+    return resources.files("mpcdp.status").joinpath("page.html").read_text(encoding="utf-8")
+
+
 def _hashes(page: str, element: str) -> str:
     """Return the hashes of a page's own scripts or styles, the only ones that a browser may use."""
     found = re.findall(rf"<{element}>(.*?)</{element}>", page, re.DOTALL)
@@ -72,7 +76,7 @@ class StatusListener:
     """
 
     def __init__(self, config: StatusConfig, status: Status) -> None:
-        page = resources.files("mpcdp.status").joinpath("page.html").read_text(encoding="utf-8")
+        page = _page()
         metrics = Metrics(status)
         contents: dict[str, _Content] = {
             "/": ("text/html; charset=utf-8", lambda: page.encode()),

@@ -15,6 +15,9 @@ _KINDS = 10_000
 _VARIABLE = frozenset({"problem", "traceback", "timestamp", "left_out"})
 """Parts of an entry in which a caller could make each entry look new."""
 
+_Kind = tuple[tuple[str, str], ...]
+_MORE: _Kind = (("event", "more"),)
+
 _FROM_OUTSIDE = ("caller", "owner", "party")
 
 
@@ -39,8 +42,8 @@ class LogLimit:
         self._clock = clock
         self._lock = threading.Lock()
         self._window = clock()
-        self._seen: Counter[tuple[Any, ...]] = Counter()
-        self._left_out: Counter[tuple[Any, ...]] = Counter()
+        self._seen: Counter[_Kind] = Counter()
+        self._left_out: Counter[_Kind] = Counter()
         self._total = 0
 
     def admit(self, entry: Mapping[str, Any]) -> int | None:
@@ -51,7 +54,7 @@ class LogLimit:
         """
         if not any(key in entry for key in _FROM_OUTSIDE):
             return 0
-        kind = tuple(sorted((key, str(value)) for key, value in entry.items() if key not in _VARIABLE))
+        kind: _Kind = tuple(sorted((key, str(value)) for key, value in entry.items() if key not in _VARIABLE))
         with self._lock:
             now = self._clock()
             if now - self._window >= _WINDOW_SECONDS:
@@ -59,7 +62,7 @@ class LogLimit:
                 self._left_out = Counter({kind: n - self._per_kind for kind, n in self._seen.items()})
                 self._seen.clear()
             if kind not in self._seen and len(self._seen) >= _KINDS:
-                kind = ("more",)
+                kind = _MORE
             self._seen[kind] += 1
             if self._seen[kind] > self._per_kind:
                 self._total += 1

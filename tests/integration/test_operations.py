@@ -116,7 +116,7 @@ def test_a_session_ends_well_while_a_member_and_strangers_attack_every_server(tm
         [10, 10, 10],
         parties=2,
         session={"minimum_owners": 2},
-        deadlines={"start_seconds": 60.0, "contribution_seconds": 60.0, "round_seconds": 60.0},
+        deadlines={"start_seconds": 30.0, "contribution_seconds": 60.0, "round_seconds": 60.0},
     )
     made = make_network(tmp_path, document)
     files = tmp_path / "attacker"

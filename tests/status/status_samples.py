@@ -42,9 +42,12 @@ def sample(progress: Progress, *, hostile: str = "", **changes: Any) -> Status:
     progress.note(
         {**refusal, "caller": "visitor" + hostile, "problem": f"the certificate for {hostile} is of no member"}
     )
-    progress.note(
-        {"event": "could not close the session" + hostile, "level": "warning", "at": "dealer", "problem": hostile}
-    )
+    gone = {
+        "event": "could not close the session" + hostile,
+        "at": "dealer",
+        "problem": hostile or "dealer: it is gone",
+    }
+    progress.note({"level": "warning", **gone})
     noise: Callable[[], NoiseStock] | None = None
     if known.role == "compute":
         noise = lambda: NoiseStock(free=1_048_576, used=204_800)  # noqa: E731

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from status_samples import HOSTILE, listening, sample
 
-from mpcdp.status import Progress
+from mpcdp.status import Progress, listener
 
 pytestmark = pytest.mark.slow
 
@@ -93,19 +93,13 @@ def test_what_hostile_names_say_is_shown_and_not_done(tmp_path: Path) -> None:
 
 def test_the_policy_stops_what_the_page_does_not_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Were somebody's markup to get into the page after all, its script would not run."""
-    from mpcdp.status import listener
-
-    def spoilt(page: str) -> dict[str, str]:
-        return dict(_headers(page.replace("document.title = 'owned'", "")))
-
-    _headers = listener._headers
-    monkeypatch.setattr(listener, "_headers", spoilt)
+    page = listener._page()
+    spoilt = page.replace("refresh();\n</script>", "document.title = 'owned'\n</script>")
+    assert spoilt != page
+    headers = listener._headers(page)
+    monkeypatch.setattr(listener, "_page", lambda: spoilt)
+    monkeypatch.setattr(listener, "_headers", lambda _: headers)
     status = sample(Progress())
-    original = Path(listener.__file__).with_name("page.html").read_text(encoding="utf-8")
-    changed = original.replace("refresh();\n</script>", "document.title = 'owned'\n</script>")
-    assert changed != original
-    monkeypatch.setattr(listener.resources, "files", lambda _: tmp_path)
-    (tmp_path / "page.html").write_text(changed, encoding="utf-8")
     with listening(status) as port:
         text, complaints = _browse(port, tmp_path, "--dump-dom")
     assert _Page(text).texts["title"] == "mpcdp"

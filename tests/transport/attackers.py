@@ -36,6 +36,7 @@ class Target:
 
     def __init__(self, host: str, port: int, files: Path | None, service: str = "ComputeParty") -> None:
         self.host, self.port, self.files, self.service = host, port, files, service
+        self.method = {"ComputeParty": "Upload", "Coordinator": "Attend", "Dealer": "Deal"}[service]
 
     def connect(self) -> "Http2":
         """Open a connection as a member."""
@@ -193,7 +194,7 @@ def _silent_calls(target: Target, over: threading.Event) -> None:
     """Open all the calls one may, and say nothing."""
     with target.connect() as connection:
         for _ in range(8):
-            connection.call("Upload")
+            connection.call(target.method)
         while not over.wait(0.1):
             connection.drain()
 
@@ -201,7 +202,7 @@ def _silent_calls(target: Target, over: threading.Event) -> None:
 def _drip(target: Target, over: threading.Event) -> None:
     """Send a byte of a message every tenth of a second."""
     with target.connect() as connection:
-        stream = connection.call("Upload")
+        stream = connection.call(target.method)
         connection.data(stream, struct.pack(">BI", 0, 1 << 20))
         while not over.wait(0.1):
             connection.data(stream, b"x")
@@ -213,7 +214,7 @@ def _full_rate(target: Target, over: threading.Event) -> None:
     with target.connect() as connection:
         while not over.is_set():
             for _ in range(8):
-                connection.message(connection.call("Upload"), bytes(1 << 14), end=True)
+                connection.message(connection.call(target.method), bytes(1 << 14), end=True)
             connection.drain()
 
 
@@ -224,7 +225,7 @@ def _many_connections(target: Target, over: threading.Event) -> None:
         while not over.wait(0.01):
             if len(connections) < 200:
                 connections.append(target.connect())
-                connections[-1].call("Enrol")
+                connections[-1].call(target.method)
     finally:
         for connection in connections:
             connection.close()
@@ -235,7 +236,7 @@ def _resets(target: Target, over: threading.Event) -> None:
     with target.connect() as connection:
         while not over.is_set():
             for _ in range(50):
-                connection.reset(connection.call("Upload"))
+                connection.reset(connection.call(target.method))
             connection.drain()
 
 
@@ -250,7 +251,7 @@ def _large_headers(target: Target, over: threading.Event) -> None:
     """Send headers of a megabyte's length in pieces that the protocol allows."""
     with target.connect() as connection:
         while not over.wait(0.01):
-            connection.call("Upload", {f"x-{number}": "y" * 1000 for number in range(15)})
+            connection.call(target.method, {f"x-{number}": "y" * 1000 for number in range(15)})
             connection.drain()
 
 

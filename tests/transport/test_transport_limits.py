@@ -81,6 +81,19 @@ def _wait(done: Callable[[], bool], seconds: float = 5.0) -> bool:
     return done()
 
 
+def _logged(capsys: pytest.CaptureFixture[str], text: str, times: int) -> str:
+    """Wait for a text in the log: who is refused may know before it is written down."""
+    log = ""
+
+    def complete() -> bool:
+        nonlocal log
+        log += capsys.readouterr().out
+        return log.count(text) == times
+
+    assert _wait(complete), log
+    return log
+
+
 class TestSlowSenders:
     def test_a_silent_member_is_given_up_and_its_calls_are_free_again(
         self, world: GrpcTestWorld, service: StubService, capsys: pytest.CaptureFixture[str]
@@ -103,15 +116,7 @@ class TestSlowSenders:
         assert _RECEIVE_SECONDS <= time.monotonic() - begin < 3
         quiet.set()
         owner.compute_party("compute-0").upload("", _upload("owner-1"))
-        # Who is given up may know before it is written down.
-        log = ""
-
-        def written() -> int:
-            nonlocal log
-            log += capsys.readouterr().out
-            return log.count("was not sent within 0.6 s (so far 0 messages, 0 bytes)")
-
-        assert _wait(lambda: written() == CALLS_PER_MEMBER)
+        log = _logged(capsys, "was not sent within 0.6 s (so far 0 messages, 0 bytes)", CALLS_PER_MEMBER)
         assert log.count("owner-1") >= CALLS_PER_MEMBER
         assert "PeerTimeout" in log
 
@@ -128,9 +133,7 @@ class TestSlowSenders:
                 connection.data(stream, b"x")
                 given_up = any(at == stream and kind in _ENDS for kind, _, at, _ in connection.frames(0.05))
             assert given_up
-        log: list[str] = []
-        ok = _wait(lambda: not log.append(capsys.readouterr().out) and "was not sent within 0.6 s" in "".join(log), 2)
-        assert ok, "".join(log)
+        assert _logged(capsys, "was not sent within 0.6 s", 1)
         assert service.calls == []
         _works_for_owner_0(world)
 
