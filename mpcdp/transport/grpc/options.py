@@ -30,7 +30,7 @@ def _options(keepalive_seconds: float) -> Options:
     return [
         ("grpc.max_receive_message_length", MESSAGE_BYTES),
         ("grpc.max_send_message_length", MESSAGE_BYTES),
-        # The largest message is measured before it is unpacked: four compressed megabytes could become four gigabytes.
+        # Nothing of ours is compressed, and four compressed megabytes could become four gigabytes.
         ("grpc.compression_enabled_algorithms_bitset", _UNCOMPRESSED),
         # A killed peer shows at once, a frozen one by not answering pings. Its time to answer has two names, and
         # without the second one it takes a minute.
