@@ -73,8 +73,10 @@ def code_blocks(text: str, language: str) -> list[str]:
 
 
 def table(text: str) -> list[list[str]]:
-    """Return the cells of a text's only table, without its head."""
-    lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    """Return the cells of a text's first table, without its head."""
+    found = re.search(r"(?:^\|.*\n?)+", text, re.MULTILINE)
+    assert found is not None
+    lines = [line.strip("|").split("|") for line in found[0].splitlines()]
     return [[cell.strip() for cell in line] for line in lines[2:]]
 
 
