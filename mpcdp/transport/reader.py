@@ -116,8 +116,8 @@ class Reader:
                 raise self.refuse("chunk", f"has {len(chunk)} bytes, not 1 .. {CHUNK_BYTES}")
             if filled + len(chunk) > len(target):
                 raise self.refuse("chunk", f"exceeds the {len(target)} bytes of {dimension} coordinates")
-            if len(chunk) < CHUNK_BYTES and filled + len(chunk) < len(target):
-                raise self.refuse("chunk", f"has {len(chunk)} bytes, but all except the last have {CHUNK_BYTES}")
+            if filled % CHUNK_BYTES:
+                raise self.refuse("chunk", f"follows one that is not full: all but the last have {CHUNK_BYTES} bytes")
             target[filled : filled + len(chunk)] = chunk
             filled += len(chunk)
         return vector.astype(vector.dtype.newbyteorder("="), copy=False)

@@ -39,7 +39,7 @@ _ENDS = (_HEADERS, _RESET)
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[GrpcTestWorld]:
-    with GrpcTestWorld(tmp_path / "world") as world:
+    with GrpcTestWorld(tmp_path / "world", keepalive_seconds=5.0) as world:
         yield world
 
 
@@ -139,7 +139,7 @@ class TestSlowSenders:
 
     def test_who_keeps_the_pace_may_take_all_the_time_there_is(self, world: GrpcTestWorld) -> None:
         service = StubService()
-        world.serve("compute-0", service, limits=replace(LIMITS, call_seconds=3.0))
+        world.serve("compute-0", service, limits=replace(LIMITS, call_seconds=5.0))
 
         def slowly() -> Iterator[bytes]:
             for message in codec.write_upload(_upload("owner-1", 400_000)):
@@ -185,7 +185,7 @@ class TestGreedyCallers:
         content = share_pb2.UploadPart.FromString(chunk).chunk
         pieces = [share_pb2.UploadPart(chunk=content[at : at + 1]).SerializeToString() for at in range(len(content))]
         owner = world.network(member("owner-1"))
-        with raises(ProtocolError, "owner-1", "1 bytes", "all except the last"):
+        with raises(ProtocolError, "owner-1", "not full", "all but the last"):
             list(owner.call(member("compute-0"), _UPLOAD, [header, *pieces], 5))
         assert service.calls == []
 
