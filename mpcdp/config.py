@@ -6,13 +6,23 @@ to the config's folder.
 """
 
 import difflib
+import ipaddress
 import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from mpcdp.errors import ConfigError, InputError
 
@@ -26,6 +36,7 @@ __all__ = [
     "OwnerConfig",
     "Policy",
     "Section",
+    "StatusConfig",
     "TlsFiles",
     "load_any_config",
     "load_config",
@@ -61,6 +72,13 @@ def _check_address(address: str) -> str:
 
 def _list_to_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False  # a name, whoever it may belong to
 
 
 def _resolve(value: Any, info: ValidationInfo) -> Any:
@@ -135,6 +153,37 @@ class Policy(Section):
     modules: _Choice[str] = ()
 
 
+class StatusConfig(Section):
+    """Where a process shows how it is doing: a page, ``/status.json`` and ``/metrics``, without a password.
+
+    Args:
+        listen: ``"host:port"``; a loopback address unless `allow_remote`.
+        allow_remote: whether other hosts may look, e.g. a Prometheus server; let a firewall say which.
+    """
+
+    listen: _Address
+    allow_remote: bool = False
+
+    @model_validator(mode="after")
+    def _check_host(self) -> "StatusConfig":
+        if not self.allow_remote and not _is_loopback(self.host):
+            raise ValueError(
+                f'listen: expected an address of this host alone, "127.0.0.1:{self.port}" for example, got '
+                f"{_shown(self.listen)}: set allow_remote = true if others may look"
+            )
+        return self
+
+    @property
+    def host(self) -> str:
+        """The address without its port."""
+        return self.listen.rpartition(":")[0]
+
+    @property
+    def port(self) -> int:
+        """The port."""
+        return int(self.listen.rpartition(":")[2])
+
+
 class Config(Section):
     """What every process's config says.
 
@@ -144,6 +193,7 @@ class Config(Section):
         state: folder for what this process must remember; made when it does not exist, and never shared.
         tls: credentials.
         peers: where each peer that this process calls listens, ``"host:port"`` by name.
+        status: where it shows how it is doing; nowhere when absent.
     """
 
     name: Name
@@ -151,6 +201,7 @@ class Config(Section):
     state: _FilePath
     tls: TlsFiles
     peers: dict[Name, _Address]
+    status: StatusConfig | None = None
 
 
 class OwnerConfig(Config):
@@ -242,6 +293,31 @@ def load_config(path: Path, config_type: type[_Config]) -> _Config:
         ConfigError: the file cannot be read or is malformed; every fault is named.
     """
     return read_toml(path, config_type, ConfigError)
+
+
+def load_any_config(path: Path) -> OwnerConfig | ComputePartyConfig | DealerConfig | CoordinatorConfig:
+    """Read a process's config, whatever its role.
+
+    Raises:
+        ConfigError: the file cannot be read, is malformed, or names no role.
+    """
+    try:
+        role = tomllib.loads(path.read_text(encoding="utf-8")).get("role")
+    except (OSError, ValueError):
+        role = "owner"  # its own error, from `load_config`, says more
+    match role:
+        case "owner":
+            return load_config(path, OwnerConfig)
+        case "compute":
+            return load_config(path, ComputePartyConfig)
+        case "dealer":
+            return load_config(path, DealerConfig)
+        case "coordinator":
+            return load_config(path, CoordinatorConfig)
+        case _:
+            raise ConfigError(
+                f'{path}: role: expected "owner", "compute", "dealer" or "coordinator", got {_shown(role)}'
+            )
 
 
 def read_toml(path: Path, model: type[_Model], error_type: type[InputError]) -> _Model:

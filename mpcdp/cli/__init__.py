@@ -11,7 +11,7 @@ __all__ = ["main"]
 
 
 def _application() -> typer.Typer:
-    from mpcdp.cli import bench, check, demo, doctor, ledger, network, noise, plan, predict, simulate
+    from mpcdp.cli import bench, check, demo, doctor, health, ledger, network, noise, plan, predict, simulate
 
     app = typer.Typer(
         help="Train one model across organisations that may not pool their records.",
@@ -29,6 +29,7 @@ def _application() -> typer.Typer:
     app.command("predict")(predict.predict)
     app.command("simulate")(simulate.simulate)
     app.command("demo")(demo.demo)
+    app.command("health")(health.health)
     return app
 
 

@@ -6,12 +6,12 @@ import logging
 import resource
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import structlog
 
@@ -19,7 +19,9 @@ from mpcdp.config import ComputePartyConfig, CoordinatorConfig, DealerConfig, Ow
 from mpcdp.errors import ConfigError, MpcdpError, ProcessStopped
 from mpcdp.plan import Plan, make_plan
 from mpcdp.private_files import alone_in
+from mpcdp.roles.observation import observed
 from mpcdp.roles.session import limits_of
+from mpcdp.status import LogLimit, Progress
 from mpcdp.task import Task, check_policy, load_task
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Process", "end_on_signals", "log_as_json", "run_process"]
 
 _Config = TypeVar("_Config", OwnerConfig, ComputePartyConfig, DealerConfig, CoordinatorConfig)
+Entry = Mapping[str, Any]
 _log = structlog.get_logger("mpcdp.process")
 
 
@@ -72,7 +75,8 @@ def run_process(config_type: type[_Config], start: Callable[[Process[_Config]], 
     parser = argparse.ArgumentParser(description="Run one process of an mpcdp session.")
     parser.add_argument("--config", type=Path, required=True, help="this process's own config file (TOML)")
     arguments = parser.parse_args()
-    log_as_json()
+    progress = Progress()
+    limit = log_as_json(observe=progress.note)
     end_on_signals()
     # Strangers who only connect cost file descriptors: leave them as many as the administrator allows.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -80,7 +84,11 @@ def run_process(config_type: type[_Config], start: Callable[[Process[_Config]], 
     try:
         process = _prepare(config_type, arguments.config)
         structlog.contextvars.bind_contextvars(process=process.config.name, task=process.task.digest.hex()[:16])
-        with _own_state(process.config.state), process.network:
+        with (
+            _own_state(process.config.state),
+            process.network,
+            observed(process.config, process.task, process.plan, process.network, progress=progress, limit=limit),
+        ):
             start(process)
     except MpcdpError as error:
         _log.error("failed", error=type(error).__name__, problem=str(error))
@@ -127,19 +135,41 @@ def _prepare(config_type: type[_Config], path: Path) -> Process[_Config]:
     return Process(config=config, task=task, plan=plan, network=network)
 
 
-def log_as_json(level: int = logging.INFO) -> None:
-    """Send one JSON object per line to standard error. No caller passes a share, a vector or a record's value."""
+def log_as_json(level: int = logging.INFO, *, observe: Callable[[Entry], None] | None = None) -> LogLimit:
+    """Send one JSON object per line to standard error. No caller passes a share, a vector or a record's value.
+
+    Args:
+        level: entries below it are not written.
+        observe: sees every entry, those too that are not written because others cause too many of them.
+
+    Returns:
+        What decides on the latter.
+    """
+    limit = LogLimit()
+
+    def watch(logger: object, method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if observe is not None:
+            observe(entry)
+        left_out = limit.admit(entry)
+        if left_out is None:
+            raise structlog.DropEvent
+        if left_out:
+            entry["left_out"] = left_out
+        return entry
+
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            watch,
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
     )
+    return limit
 
 
 def end_on_signals() -> None:

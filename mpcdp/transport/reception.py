@@ -11,7 +11,7 @@ import structlog
 
 from mpcdp.errors import ConfigError, ProtocolError
 from mpcdp.transport import codec
-from mpcdp.transport.access import CALLERS, MESH, REACH, check_access
+from mpcdp.transport.access import CALLERS, HEALTH, MESH, REACH, check_access
 from mpcdp.transport.channel import (
     ComputePartyService,
     CoordinatorService,
@@ -22,6 +22,7 @@ from mpcdp.transport.channel import (
 )
 from mpcdp.transport.directory import Directory
 from mpcdp.transport.greeting import greeting_of, other_task
+from mpcdp.transport.health import read_health_check, write_serving
 from mpcdp.transport.mesh import MeshGate
 from mpcdp.transport.messages import Greeting, SessionEvent
 from mpcdp.transport.reader import Reader
@@ -102,7 +103,7 @@ class Reception:
         self._task_digest = task_digest
         self._greeted = greeted
         answers = _no_answers(me) if service is None else _answers(me, service, gate)
-        self._answers: dict[str, _Answer] = {REACH: self._reach, **answers}
+        self._answers: dict[str, _Answer] = {REACH: self._reach, HEALTH: _check, **answers}
 
     @property
     def me(self) -> Member:
@@ -178,7 +179,12 @@ def _no_answers(me: Member) -> dict[str, _Answer]:
     def refuse(call: _Call) -> Iterator[bytes]:
         raise ProtocolError(f"{me.name}: `mpcdp doctor` runs here, not the process itself: wait until it is started")
 
-    return {method: refuse for role, method in CALLERS if role == me.role and method != REACH}
+    return {method: refuse for role, method in CALLERS if role == me.role and method not in (REACH, HEALTH)}
+
+
+def _check(call: _Call) -> Iterator[bytes]:
+    read_health_check(call.reader)
+    yield write_serving()
 
 
 def _answers(me: Member, service: Services, gate: MeshGate) -> dict[str, _Answer]:

@@ -21,6 +21,7 @@ __all__ = [
     "Authority",
     "Credentials",
     "Inspection",
+    "certificate_expiry",
     "inspect_credentials",
     "load_credentials",
     "subject_names",
@@ -141,6 +142,17 @@ def _check_issuer(chain: list[x509.Certificate], authorities: list[x509.Certific
             f"tls.certificate {files.certificate} is not signed by tls.authority {files.authority}: "
             "use the certificate of the authority that all processes of this task share"
         )
+
+
+def certificate_expiry(files: TlsFiles) -> datetime.datetime:
+    """Return when a process's certificate expires, or its authority does, if that is sooner.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
+    own = _certificates(_read(files.certificate, "certificate"), files.certificate, "certificate")[0]
+    authority = _certificates(_read(files.authority, "authority"), files.authority, "authority")[0]
+    return min(own.not_valid_after_utc, authority.not_valid_after_utc)
 
 
 def _check_private(path: Path) -> None:

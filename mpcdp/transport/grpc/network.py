@@ -13,7 +13,7 @@ from mpcdp.errors import ConfigError
 from mpcdp.transport.channel import Limits, Member, Services
 from mpcdp.transport.greeting import NO_TASK
 from mpcdp.transport.grpc.client import GrpcStream
-from mpcdp.transport.grpc.options import PACKAGE, channel_options
+from mpcdp.transport.grpc.options import channel_options, path_of
 from mpcdp.transport.grpc.server import serving
 from mpcdp.transport.mesh import Stream
 from mpcdp.transport.peer_network import PeerNetwork
@@ -103,11 +103,12 @@ class GrpcNetwork(PeerNetwork):
             credentials=self._credentials,
             keepalive_seconds=self._keepalive_seconds,
             rush_seconds=self._rush_seconds,
+            receive_seconds=self._limits.call_seconds,
             grace_seconds=min(_GRACE_SECONDS, self._limits.call_seconds),
         )
 
     def _start(self, peer: Member, method: str, messages: Iterable[bytes], seconds: float) -> Stream:
-        start: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channel(peer).stream_stream(PACKAGE + method)
+        start: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channel(peer).stream_stream(path_of(method))
         call = start(iter(messages), timeout=seconds)
         return GrpcStream(call, peer=peer, method=method, seconds=seconds)
 
