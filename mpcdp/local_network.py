@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any, Self
 import tomli_w
 
 from mpcdp.errors import ConfigError
+from mpcdp.privacy.budget import PrivacyBudget
 from mpcdp.task import load_task
 from mpcdp.transport.channel import Member, Role
 from mpcdp.transport.tls import Authority, write_private
@@ -105,6 +107,12 @@ class LocalNetwork:
         """Return where a process writes its log."""
         return self._configs[name][1].parent / "log.jsonl"
 
+    def state(self, name: str) -> Path:
+        """Return a process's state folder."""
+        config = self._configs[name][1]
+        with config.open("rb") as file:
+            return config.parent / str(tomllib.load(file)["state"])
+
     def events(self, name: str) -> Iterator[Mapping[str, Any]]:
         """Read what a process has logged so far."""
         return _log_entries(self.log(name))
@@ -138,7 +146,7 @@ class LocalNetwork:
 
     def _result(self, name: str) -> ProcessResult:
         role, config = self._configs[name]
-        report = config.parent / "state" / "report.json"
+        report = self.state(name) / "report.json"
         return ProcessResult(
             name=name,
             role=role,
@@ -187,6 +195,8 @@ def create_network(
     *,
     tables: Mapping[str, Path] | None = None,
     sites: Callable[[Sequence[str]], Mapping[str, Site]] = on_loopback,
+    owner_states: Mapping[str, Path] | None = None,
+    ledger_limit: PrivacyBudget | None = None,
 ) -> None:
     """Make everything a task needs to be tried out: an authority, certificates, and a config per process.
 
@@ -195,6 +205,8 @@ def create_network(
         task_path: the task.
         tables: each owner's table; by default ``table.csv`` in the owner's folder, to be put there.
         sites: says where each of the servers is.
+        owner_states: each owner's state folder, which outlives this network; by default ``state`` in its folder.
+        ledger_limit: what all sessions together may cost an owner's records; no limit when absent.
 
     Raises:
         TaskError: the task is malformed.
@@ -216,15 +228,21 @@ def create_network(
         servers = [member.name for member in members if member.role != "owner"]
         placed = sites(servers)
         for member in members:
-            table = (tables or {}).get(member.name, Path("table.csv"))
-            _create_process(directory / member.name, member, authority, placed, table=table)
+            config = _create_process(directory / member.name, member, authority, placed)
+            if member.role == "owner":
+                table = (tables or {}).get(member.name, Path("table.csv"))
+                config["table"] = str(table.absolute()) if table.exists() else str(table)
+                if (state := (owner_states or {}).get(member.name)) is not None:
+                    config["state"] = str(state.absolute())
+                if ledger_limit is not None:
+                    config["ledger"] = {"epsilon_limit": ledger_limit.epsilon, "delta_limit": ledger_limit.delta}
+            (directory / member.name / f"{member.role}.toml").write_bytes(tomli_w.dumps(config).encode())
     except OSError as error:
         raise ConfigError(f"{directory}: {error.strerror}; name a folder that can be written") from error
 
 
-def _create_process(
-    folder: Path, member: Member, authority: Authority, sites: Mapping[str, Site], *, table: Path
-) -> None:
+def _create_process(folder: Path, member: Member, authority: Authority, sites: Mapping[str, Site]) -> dict[str, Any]:
+    """Make a process's folder and credentials, and return its config."""
     folder.mkdir(mode=0o700)
     (folder / "state").mkdir(mode=0o700)
     certificate, key = authority.issue(member.certificate)
@@ -243,11 +261,9 @@ def _create_process(
         },
         "peers": {name: site.address for name, site in sites.items() if name != member.name},
     }
-    if member.role == "owner":
-        config["table"] = str(table.absolute()) if table.exists() else str(table)
-    else:
+    if member.role != "owner":
         config["listen"] = sites[member.name].listen
-    (folder / f"{member.role}.toml").write_bytes(tomli_w.dumps(config).encode())
+    return config
 
 
 def free_ports(count: int) -> list[int]:

@@ -24,7 +24,7 @@ from mpcdp.task import Task, load_task
 if TYPE_CHECKING:
     from mpcdp.transport.grpc import GrpcNetwork
 
-__all__ = ["Process", "end_on_signals", "log_as_json", "run_process"]
+__all__ = ["Process", "end_on_signals", "log_as_json", "open_process", "run_process"]
 
 _Config = TypeVar("_Config", OwnerConfig, ComputePartyConfig, DealerConfig, CoordinatorConfig)
 _log = structlog.get_logger("mpcdp.process")
@@ -77,7 +77,7 @@ def run_process(config_type: type[_Config], start: Callable[[Process[_Config]], 
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
-        process = _prepare(config_type, arguments.config)
+        process = open_process(config_type, arguments.config)
         structlog.contextvars.bind_contextvars(process=process.config.name, task=process.task.digest.hex()[:16])
         with process.network:
             start(process)
@@ -90,7 +90,12 @@ def run_process(config_type: type[_Config], start: Callable[[Process[_Config]], 
     return 0
 
 
-def _prepare(config_type: type[_Config], path: Path) -> Process[_Config]:
+def open_process(config_type: type[_Config], path: Path) -> Process[_Config]:
+    """Read a process's config and task, and make its access to the others; nothing is connected yet.
+
+    Raises:
+        InputError: the config, the task, a certificate or a key is wrong.
+    """
     # grpc is loaded only once the config is known to be good.
     from mpcdp.transport.grpc import GrpcNetwork
 
