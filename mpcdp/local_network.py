@@ -145,7 +145,7 @@ class LocalNetwork:
                 process.wait()
 
     def _result(self, name: str) -> ProcessResult:
-        role, config = self._configs[name]
+        role, _ = self._configs[name]
         report = self.state(name) / "report.json"
         return ProcessResult(
             name=name,

@@ -29,15 +29,21 @@ def application() -> typer.Typer:
     return app
 
 
-def _root(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; goes anywhere.")] = False,
-    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.")] = False,
-) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         from mpcdp import __version__
 
         typer.echo(f"mpcdp {__version__}")
         raise typer.Exit
+
+
+def _root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; goes anywhere.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options of all commands; ``main`` looks for ``--debug`` itself."""
 
 
 def main() -> None:

@@ -21,7 +21,9 @@ def check(
 ) -> None:
     """Say how well a table fits a task, before a session; for its owner alone.
 
-    Prints how many cells of every column fit the schema, and the record count beside the declared one. For the owner's eyes alone: the figures are exact, no noise protects them. Exit code 0 only if the count is the
+    Prints how many cells of every column fit the schema, and the record count beside the declared one.
+
+    For the owner's eyes alone: the figures are exact, no noise protects them. Exit code 0 only if the count is the
     declared one, every line has the right number of cells and no column is without a fitting cell.
 
     Example: mpcdp check task.toml --owner hospital-1 --table table.csv

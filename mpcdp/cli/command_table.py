@@ -37,8 +37,8 @@ COMMANDS = {
     "export": Entry("export", "export", "Write a released model in ONNX form."),
     "report": Entry("report", "report", "Write a page about a session for the data-protection officer."),
     "simulate": Entry("simulate", "simulate", "Run a task's learning in the clear, again and again, on public data."),
-    "noise": Entry("noise", "app", "Noise that is made before it is needed."),
-    "bench": Entry("bench", "app", "What noise and training rounds cost on this machine."),
+    "noise": Entry("noise", "app", "Noise of the compute parties that is made before it is needed."),
+    "bench": Entry("bench", "app", "What the noise and a training round cost on this machine."),
 }
 
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from mpcdp.cli.session_progress import SessionRun, run_network
 from mpcdp.cli.demo_table import DemoTable, bundled_table, split, user_table
+from mpcdp.cli.session_progress import SessionRun, run_network
 from mpcdp.data.dataset import Dataset
 from mpcdp.data.table import read_dataset
 from mpcdp.errors import InputError

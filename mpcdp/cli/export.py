@@ -18,15 +18,20 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
-    """Write a released linear model in ONNX form: one input per column of a table, in double precision.
+    """Write a released model in ONNX form.
 
-    For a scikit-learn pipeline, call mpcdp.learning.export.to_sklearn in Python.
+    For linear models: one input per column of a table, in double precision. In Python,
+    mpcdp.learning.export.to_sklearn makes a scikit-learn pipeline.
 
     Example: mpcdp export net/hospital-1/state/model.json --output model.onnx
     """
     graph = to_onnx(TrainedModel.load(model))
     output.write_bytes(graph.SerializeToString())
-    figures = {"output": str(output), "inputs": [each.name for each in graph.graph.input], "outputs": ["label", "scores"]}
+    figures = {
+        "output": str(output),
+        "inputs": [each.name for each in graph.graph.input],
+        "outputs": ["label", "scores"],
+    }
     if as_json:
         typer.echo(json.dumps(figures))
     elif not quiet:

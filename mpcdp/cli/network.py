@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def network() -> None:
-    """Certificates and configs of a network on one machine."""
+    """Certificates and configs of a network."""
 
 
 @app.command()
@@ -40,9 +40,7 @@ def new(
     create_network(directory, task, sites=on_loopback if port is None else hosts_by_name(port))
     if as_json:
         members = load_task(task).members()
-        typer.echo(
-            json.dumps({"directory": str(directory), "processes": {each.name: each.role for each in members}})
-        )
+        typer.echo(json.dumps({"directory": str(directory), "processes": {each.name: each.role for each in members}}))
     elif not quiet:
         owner = load_task(task).owners[0].name
         typer.echo(f"Made {directory}. Put each owner's table where its config says ({directory}/{owner}/table.csv),")

@@ -23,7 +23,9 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and write no page.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
-    """Write one self-contained HTML page: what was released, to whom, what an attacker gains, what budget is left.
+    """Write a page about a session for the data-protection officer.
+
+    One self-contained HTML file: what was released, to whom, what an attacker gains, what budget is left.
 
     Example: mpcdp report --config net/hospital-1/owner.toml --test public.csv --output report.html
     """

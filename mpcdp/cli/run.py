@@ -47,7 +47,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
-    """Run a session: every process of a network's folder on this machine, or one process from its config.
+    """Run a network's processes on this machine, or one process from its config.
 
     One process serves one session, logs JSON lines on standard error and ends with the exit code of its session; that
     is what each organisation runs on a machine of its own.

@@ -93,7 +93,5 @@ class _Follower:
                     self._started = True
                     self._progress.start_task(self._rounds)
                 case "round released":
-                    self._progress.update(
-                        self._rounds, completed=int(entry["round"]) + 1, total=int(entry["rounds"])
-                    )
+                    self._progress.update(self._rounds, completed=int(entry["round"]) + 1, total=int(entry["rounds"]))
         self._progress.update(self._joined, completed=len(joined))

@@ -26,7 +26,9 @@ def simulate(
 ) -> None:
     """Run a task's learning in the clear, again and again, on public data.
 
-    In one process: same plan, same encoding, same noise, and no protection. For studies on data that may lie in one place. Choosing a task by what it gives on private records is not covered by
+    In one process: same plan, same encoding, same noise, and no protection.
+
+    For studies on data that may lie in one place. Choosing a task by what it gives on private records is not covered by
     any privacy guarantee. Prints accuracy, or R^2 for numbers, with and without the noise.
 
     Example: mpcdp simulate task.toml --tables tables --test test.csv --runs 20

@@ -1,9 +1,9 @@
 """An owner's records as methods read them: in blocks of rows, whether they are in memory or larger than it.
 
 **Blocks.** A sum of floating-point numbers depends on the order of its additions. So methods add up block by block, and
-a block is defined by the public indices of its rows alone: block b of size B holds the rows b B, ..., b B + B - 1 of the
-table. How a file is cut into row groups, and a folder into files, decides nothing: the contribution is the same to the
-last bit, and so is the ring vector.
+a block is defined by the public indices of its rows alone: block b of size B holds the rows b B, ..., b B + B - 1 of
+the table. How a file is cut into row groups, and a folder into files, decides nothing: the contribution is the same to
+the last bit, and so is the ring vector.
 
 A folder of Parquet files is read anew for every pass, one row group at a time. Sums (gradient perturbation, statistics)
 need one pass per round; output perturbation trains on all rows at once and takes them into memory.

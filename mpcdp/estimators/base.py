@@ -22,7 +22,6 @@ from mpcdp.task import Task
 __all__ = ["PrivateClassifier", "PrivateEstimator", "PrivateRegressor"]
 
 _LABEL = "label"
-_DEADLINE_SECONDS = 300.0  # one machine runs all processes, and may be busy
 _OUTSIDE = (
     "Not covered: what the caller computed from the same records outside of sessions. A score on private rows, a "
     "scaler or a selection of features fitted on them, and a choice between models by such scores can each reveal "
@@ -159,7 +158,7 @@ class PrivateEstimator(BaseEstimator):
             self._check_agreed(federation.task)
             return {}
         joint = federation.noise == "joint"
-        deadline = _DEADLINE_SECONDS
+        deadline = federation.deadline_seconds
         return {
             # A task runs once: every fit has a name, and so a digest, of its own.
             "task": {"version": 1, "name": f"fit-{secrets.token_hex(8)}"},
@@ -295,5 +294,3 @@ def _chosen(cells: Any, mine: NDArray[np.bool_]) -> Any:
     if isinstance(cells, np.ndarray):
         return np.ascontiguousarray(cells[mine])
     return [cell for cell, chosen in zip(cells, mine, strict=True) if chosen]
-
-

@@ -35,9 +35,7 @@ class ConnectedFederation(Federation):
         self._config = load_config(self._path, OwnerConfig)
         granted = self._config.ledger
         super().__init__(
-            None
-            if granted is None
-            else PrivacyBudget(epsilon=granted.epsilon_limit, delta=granted.delta_limit)
+            None if granted is None else PrivacyBudget(epsilon=granted.epsilon_limit, delta=granted.delta_limit)
         )
         self.owner = self._config.name
         self.task = load_task(self._config.task)

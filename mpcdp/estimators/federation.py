@@ -4,13 +4,14 @@ import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from atexit import register
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from mpcdp.errors import ConfigError
+from mpcdp.errors import BudgetError, ConfigError
 from mpcdp.estimators.inputs import OwnerTable
 from mpcdp.learning.model import TrainedModel
+from mpcdp.plan import Plan
 from mpcdp.privacy.budget import PrivacyBudget
 from mpcdp.privacy.ledger import Charge, Ledger
 from mpcdp.task import Task
@@ -75,6 +76,8 @@ class Federation(ABC):
     parties: int = 3
     task: Task | None = None
     """What was agreed, if this federation serves one task only."""
+    deadline_seconds: float = 300.0
+    """How long processes wait for each other; one machine runs all of them, and may be busy."""
 
     def __init__(self, limit: PrivacyBudget | None) -> None:
         self.limit = limit
@@ -164,6 +167,25 @@ class Federation(ABC):
             BudgetError: an owner's ledger refuses it; nothing was released.
             MpcdpError: a process failed.
         """
+
+    def check_ledgers(self, plan: Plan, owners: Iterable[str]) -> None:
+        """Refuse a session that an owner's ledger would refuse, before anything is started for it.
+
+        The owners' own processes check and charge again: this only spares the others a wait.
+
+        Raises:
+            BudgetError: an owner's ledger refuses it.
+        """
+        files = self.ledger_files()
+        for name in owners:
+            if name in files:
+                with Ledger(files[name], limit=self.limit) as ledger:
+                    ledger.check(plan.task_digest, plan.task_name, plan.cost)
+            elif self.limit is not None and not plan.cost.fits(self.limit):
+                raise BudgetError(
+                    f"{name}: {plan.cost} would exceed the limit {self.limit}: ask for less, or raise epsilon_limit and "
+                    "delta_limit of the federation"
+                )
 
     @abstractmethod
     def statement(self) -> str:

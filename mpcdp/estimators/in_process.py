@@ -46,6 +46,7 @@ class InProcessFederationUnsafe(Federation):
         self.folder = folder
         self.parties = parties
         self.noise = "per-party"
+        self.deadline_seconds = 30.0
 
     def __repr__(self) -> str:
         return f"Federation.in_process(parties={self.parties}, folder={str(self.folder)!r})"
@@ -56,6 +57,7 @@ class InProcessFederationUnsafe(Federation):
     def train(self, task: Task, content: Mapping[str, Any], tables: Mapping[str, OwnerTable]) -> TrainedModel:
         quiet_logs()
         plan, world = make_plan(task), InProcessWorld()
+        self.check_ledgers(plan, tables)
         members = task.members()
         with TemporaryDirectory(prefix="mpcdp-session-") as folder, ThreadPoolExecutor(len(members)) as pool:
             session = _Session(task, plan, world, tables, Path(folder), self.folder / "owners", self.limit)

@@ -66,7 +66,7 @@ def stack_tables(X: Any, y: Any, owners: Any) -> tuple[Any, Any, list[str] | Non
     Raises:
         ValueError: tables and labels do not belong together.
     """
-    if isinstance(X, Mapping):
+    if isinstance(X, Mapping) and not hasattr(X, "shape"):  # some sparse matrices are mappings
         names, tables = [str(name) for name in X], list(X.values())
         if not isinstance(y, Mapping) or [str(name) for name in y] != names:
             raise ValueError("X is given by owner: give y by owner too, with the same names in the same order")

@@ -12,7 +12,7 @@ from mpcdp.estimators.federation import Federation, NoiseMode
 from mpcdp.estimators.inputs import OwnerTable
 from mpcdp.learning.model import TrainedModel
 from mpcdp.local_network import LocalNetwork, ProcessResult, create_network
-from mpcdp.plan import make_plan
+from mpcdp.plan import Plan, make_plan
 from mpcdp.privacy.budget import PrivacyBudget
 from mpcdp.private_files import make_private_folder
 from mpcdp.roles.session import limits_of
@@ -44,15 +44,17 @@ class LocalFederation(Federation):
         return {path.parent.name: path for path in sorted(self.folder.glob("owners/*/ledger.db"))}
 
     def train(self, task: Task, content: Mapping[str, Any], tables: Mapping[str, OwnerTable]) -> TrainedModel:
+        plan = make_plan(task)
+        self.check_ledgers(plan, tables)
         session = self.folder / "sessions" / task.name
         make_private_folder(session)
         try:
-            return self._train(session, task, content, tables)
+            return self._train(session, task, plan, content, tables)
         finally:
             shutil.rmtree(session, ignore_errors=True)  # the owners' rows are in it
 
     def _train(
-        self, session: Path, task: Task, content: Mapping[str, Any], tables: Mapping[str, OwnerTable]
+        self, session: Path, task: Task, plan: Plan, content: Mapping[str, Any], tables: Mapping[str, OwnerTable]
     ) -> TrainedModel:
         files = {name: session / f"{name}.parquet" for name in tables}
         for name, table in tables.items():
@@ -65,7 +67,6 @@ class LocalFederation(Federation):
             owner_states={name: self.folder / "owners" / name for name in tables},
             ledger_limit=self.limit,
         )
-        plan = make_plan(task)
         longest = limits_of(task, dimension=plan.dimension, rounds=plan.rounds).session_seconds
         with LocalNetwork(session / "network") as network:
             network.start()

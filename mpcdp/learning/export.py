@@ -2,8 +2,8 @@
 
 Both take the columns as they stand in a table and repeat what `mpcdp.data.table` does with them: clip to the public
 bounds, map to [-1, 1], one coordinate per category, a missing number in the middle, long rows shortened to the unit
-ball. So their scores are those of `TrainedModel.decision`, up to rounding. Texts are compared as they are: spaces around
-them are not removed.
+ball. So their scores are those of `TrainedModel.decision`, up to rounding. Texts are compared as they are: spaces
+around them are not removed.
 
 scikit-learn and onnx are imported when an export is made, and not before.
 """

@@ -6,7 +6,8 @@ privacy, applied to the event "yes" and to its complement, in both directions, i
 
     beta <= e^epsilon alpha + delta    and    1 - alpha <= e^epsilon (1 - beta) + delta .
 
-Source: Wasserman & Zhou 2010, Theorem 2.4; Kairouz, Oh & Viswanath 2015, Theorem 2.1; Dong, Roth & Su 2022, section 2.2.
+Source: Wasserman & Zhou 2010, Theorem 2.4; Kairouz, Oh & Viswanath 2015, Theorem 2.1; Dong, Roth & Su 2022,
+section 2.2.
 """
 
 import math

@@ -50,7 +50,8 @@ class Facts:
         if self.spent is None or self.limit is None:
             return None
         return PrivacyBudget(
-            epsilon=max(0.0, self.limit.epsilon - self.spent.epsilon), delta=max(0.0, self.limit.delta - self.spent.delta)
+            epsilon=max(0.0, self.limit.epsilon - self.spent.epsilon),
+            delta=max(0.0, self.limit.delta - self.spent.delta),
         )
 
     @property
@@ -69,14 +70,12 @@ class Facts:
 
     @property
     def beliefs(self) -> tuple[tuple[float, float], ...]:
-        """What an attacker believed before, and may believe at most after a "yes" of a test that errs in 1 % of cases."""
+        """What an attacker believed before, and may believe at most after a test that errs in 1 % of cases."""
         privacy = self.model.privacy
         return tuple(
             (
                 prior,
-                posterior_bound(
-                    epsilon=privacy.epsilon, delta=privacy.delta, prior=prior, false_positive_rate=0.01
-                ),
+                posterior_bound(epsilon=privacy.epsilon, delta=privacy.delta, prior=prior, false_positive_rate=0.01),
             )
             for prior in _PRIORS
         )
