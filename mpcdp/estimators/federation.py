@@ -183,8 +183,8 @@ class Federation(ABC):
                     ledger.check(plan.task_digest, plan.task_name, plan.cost)
             elif self.limit is not None and not plan.cost.fits(self.limit):
                 raise BudgetError(
-                    f"{name}: {plan.cost} would exceed the limit {self.limit}: ask for less, or raise epsilon_limit and "
-                    "delta_limit of the federation"
+                    f"{name}: {plan.cost} would exceed the limit {self.limit}: ask for less, or raise epsilon_limit "
+                    "and delta_limit of the federation"
                 )
 
     @abstractmethod

@@ -63,7 +63,8 @@ def to_sklearn(model: TrainedModel, *, classes: Sequence[Any] | None = None) -> 
 
 
 def _final_step(model: TrainedModel, theta: NDArray[np.float64], classes: Sequence[Any] | None) -> Any:
-    from sklearn.linear_model import LinearSVC, LogisticRegression, Ridge
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.svm import LinearSVC
 
     label = model.record_schema.label
     step: Any

@@ -171,7 +171,7 @@ def test_a_module_classifies_and_regresses(federation: Federation, table: Table,
 
     X, y, owners = table
     factory: str | Callable[..., Any] = small_mlp if module == "function" else module
-    settings: dict[str, Any] = {**EVERY, "epsilon": 15.0, "federation": federation, "rounds": 60, "learning_rate": 20.0}
+    settings: dict[str, Any] = {**EVERY, "epsilon": 15.0, "federation": federation, "rounds": 20, "learning_rate": 20.0}
     classifier = PrivateERM(factory, classes=(0, 1), **settings).fit(X, y, owners=owners)
     assert classifier.score(X, y) > 0.75
     assert classifier.__sklearn_tags__().estimator_type == "classifier"

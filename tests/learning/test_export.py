@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from onnx.reference import ReferenceEvaluator
-from sklearn.linear_model import LinearSVC, LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.svm import LinearSVC
 
 from mpcdp.data.schema import CategoricalFeature, Schema
 from mpcdp.data.table import read_features
