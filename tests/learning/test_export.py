@@ -102,7 +102,7 @@ def test_an_onnx_graph_predicts_the_same(
         )
         for feature in model.record_schema.features
     }
-    predicted, computed = ReferenceEvaluator(to_onnx(model)).run(["label", "scores"], inputs)
+    predicted, computed = map(np.asarray, ReferenceEvaluator(to_onnx(model)).run(["label", "scores"], inputs))
     np.testing.assert_allclose(computed, scores.reshape(len(scores), -1), rtol=1e-12, atol=1e-14)
     if kind == "ridge-regression":
         np.testing.assert_allclose(predicted[:, 0], np.array(labels, dtype=float), rtol=1e-8)

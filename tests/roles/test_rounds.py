@@ -45,7 +45,7 @@ class _Averaging:
 
     def contribution(self, dataset: Records, state: TrainingState, *, key: bytes) -> NDArray[np.float64]:
         point = np.clip(state.point, -1, 1)
-        return np.asarray(dataset.features.sum(axis=0) - dataset.record_count * point)
+        return np.asarray(dataset.in_memory().features.sum(axis=0) - dataset.record_count * point)
 
     def initial_state(self) -> TrainingState:
         return TrainingState(round_index=0, point=np.zeros(4), model=np.zeros(4))
