@@ -1,6 +1,7 @@
 """A whole network on one machine: real processes on loopback, started and ended together."""
 
 import json
+import math
 import shutil
 import socket
 import subprocess
@@ -22,10 +23,23 @@ from mpcdp.task import load_task
 from mpcdp.transport.channel import Member, Role
 from mpcdp.transport.tls import Authority, write_private
 
-__all__ = ["LocalNetwork", "ProcessResult", "Site", "create_network", "free_ports", "hosts_by_name", "on_loopback"]
+__all__ = [
+    "AFTERMATH_SECONDS",
+    "LocalNetwork",
+    "ProcessResult",
+    "Site",
+    "create_network",
+    "first_cause",
+    "free_ports",
+    "hosts_by_name",
+    "on_loopback",
+]
 
 _ROLES: tuple[Role, ...] = ("coordinator", "dealer", "compute", "owner")
 _STOP_SECONDS = 5.0
+
+AFTERMATH_SECONDS = 20.0
+"""When one process has failed, the others have this long to end by themselves."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,17 @@ class ProcessResult:
             if entry.get("level") == "error":
                 problem = str(entry.get("problem", entry.get("event")))
         return problem
+
+
+def first_cause(results: Sequence[ProcessResult]) -> ProcessResult | None:
+    """Return the process whose failure explains the others', None if all succeeded.
+
+    One that refused or found a file wrong comes before those that missed it (exit code 4), and these before those that
+    were told or stopped (5, or a signal).
+    """
+    failed = [result for result in results if result.exit_code]
+    rank = {1: 0, 2: 0, 3: 0, 4: 1}
+    return min(failed, key=lambda result: rank.get(result.exit_code, 2), default=None)
 
 
 class LocalNetwork:
@@ -117,15 +142,20 @@ class LocalNetwork:
         """Read what a process has logged so far."""
         return _log_entries(self.log(name))
 
-    def wait(self, seconds: float, *, progress: Callable[[], None] | None = None) -> tuple[ProcessResult, ...]:
+    def wait(
+        self, seconds: float, *, progress: Callable[[], None] | None = None, after_failure: float = math.inf
+    ) -> tuple[ProcessResult, ...]:
         """Wait for all started processes, then stop those still running.
 
         Args:
             seconds: how long to wait at most.
             progress: called several times a second.
+            after_failure: how long to go on waiting once a process has failed: long enough for the others to say why.
         """
         end = time.monotonic() + seconds
         while any(process.poll() is None for process in self._processes.values()) and time.monotonic() < end:
+            if any(process.returncode for process in self._processes.values()):
+                end, after_failure = min(end, time.monotonic() + after_failure), math.inf
             if progress is not None:
                 progress()
             time.sleep(0.05)

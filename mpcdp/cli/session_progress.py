@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mpcdp.errors import PeerError
-from mpcdp.local_network import LocalNetwork, ProcessResult
+from mpcdp.local_network import AFTERMATH_SECONDS, LocalNetwork, ProcessResult, first_cause
 from mpcdp.task import Task
 
 __all__ = ["SessionRun", "run_network"]
@@ -40,7 +40,7 @@ def run_network(folder: Path, task: Task, console: Console, *, seconds: float, q
         quiet: show nothing.
 
     Raises:
-        PeerError: a process failed; the one that failed first is named, with what its log says.
+        PeerError: a process failed; the one whose failure explains the others' is named, with what its log says.
     """
     start = time.monotonic()
     with LocalNetwork(folder) as network:
@@ -48,12 +48,10 @@ def run_network(folder: Path, task: Task, console: Console, *, seconds: float, q
             console.print(f"Starting {len(network.names)} processes on loopback, mutual TLS between them ...")
         network.start()
         with _bars(console, quiet=quiet) as progress:
-            results = network.wait(seconds, progress=_Follower(network, task, progress).update)
+            follow = _Follower(network, task, progress).update
+            results = network.wait(seconds, progress=follow, after_failure=AFTERMATH_SECONDS)
         model = network.state(task.coordinator.name) / "model.json"
-    failed = [result for result in results if result.exit_code]
-    if failed:
-        # The processes that merely heard of the failure exit with 5 (session aborted); show the cause first.
-        cause = min(failed, key=lambda result: result.exit_code == 5)
+    if (cause := first_cause(results)) is not None:
         raise PeerError(cause.name, cause.problem())
     return SessionRun(results, time.monotonic() - start, model)
 

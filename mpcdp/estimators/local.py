@@ -11,7 +11,7 @@ from mpcdp.errors import BudgetError, PeerError
 from mpcdp.estimators.federation import Federation, NoiseMode
 from mpcdp.estimators.inputs import OwnerTable
 from mpcdp.learning.model import TrainedModel
-from mpcdp.local_network import LocalNetwork, ProcessResult, create_network
+from mpcdp.local_network import AFTERMATH_SECONDS, LocalNetwork, ProcessResult, create_network, first_cause
 from mpcdp.plan import Plan, make_plan
 from mpcdp.privacy.budget import PrivacyBudget
 from mpcdp.private_files import make_private_folder
@@ -70,7 +70,7 @@ class LocalFederation(Federation):
         longest = limits_of(task, dimension=plan.dimension, rounds=plan.rounds).session_seconds
         with LocalNetwork(session / "network") as network:
             network.start()
-            results = network.wait(longest)
+            results = network.wait(longest, after_failure=AFTERMATH_SECONDS)
             _check(results)
             return TrainedModel.load(network.state(task.coordinator.name) / "model.json")
 
@@ -88,11 +88,8 @@ def _check(results: tuple[ProcessResult, ...]) -> None:
         BudgetError: an owner's ledger refused.
         PeerError: anything else.
     """
-    failed = [result for result in results if result.exit_code]
-    for result in failed:
-        if result.role == "owner" and result.exit_code == BudgetError.exit_code:
-            raise BudgetError(result.problem())
-    if failed:
-        # Those who merely heard of the failure exit with 5 (session aborted).
-        cause = min(failed, key=lambda result: result.exit_code == 5)
+    cause = first_cause(results)
+    if cause is not None and (cause.role, cause.exit_code) == ("owner", BudgetError.exit_code):
+        raise BudgetError(cause.problem())
+    if cause is not None:
         raise PeerError(cause.name, cause.problem())

@@ -165,6 +165,7 @@ def test_ridge_predicts_in_the_units_of_its_target(federation: Federation) -> No
     assert np.abs(model.predict(X) - y).mean() < 15
 
 
+@pytest.mark.slow  # it imports torch
 @pytest.mark.parametrize("module", ["mpcdp.learning.modules:small_mlp", "function"])
 def test_a_module_classifies_and_regresses(federation: Federation, table: Table, module: str) -> None:
     from mpcdp.learning.modules import small_mlp
