@@ -65,7 +65,7 @@ def _build(folder: Path) -> tuple[Path, Path]:
     source.mkdir()
     archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True)  # noqa: S607
     subprocess.run(["tar", "-x", "-C", str(source)], input=archive.stdout, check=True)  # noqa: S607
-    program = "import sys; import setuptools.build_meta as b; b.build_sdist(sys.argv[1]); b.build_wheel(sys.argv[1])"
+    program = "import setuptools.build_meta as b, sys; to = sys.argv[1]; b.build_sdist(to); b.build_wheel(to)"
     builder = folder / "builder"
     _run(sys.executable, "-m", "venv", builder, cwd=folder)
     _run(builder / "bin" / "pip", "install", "--quiet", "setuptools>=77", cwd=folder)

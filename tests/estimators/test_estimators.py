@@ -132,6 +132,7 @@ def test_named_columns_categories_and_text_classes(federation: Federation) -> No
         model.predict(frame.drop(columns="smoker"))
 
 
+@pytest.mark.slow
 def test_several_classes(federation: Federation) -> None:
     X, y = load_iris(return_X_y=True)
     model = _logistic(
