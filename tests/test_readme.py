@@ -85,6 +85,17 @@ def test_files_in_the_text_are_what_they_claim(tmp_path: Path) -> None:
     assert not make_plan(load_task(tmp_path / "task.toml")).warnings()
 
 
+def test_messages_in_the_list_of_what_goes_wrong_are_those_of_the_code() -> None:
+    section = README[README.index("### What goes wrong") : README.index("Every command has")]
+    quoted = re.findall(r"^\| `(.+?)` \|", section, re.MULTILINE)
+    assert len(quoted) >= 8
+    source = " ".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "mpcdp").rglob("*.py")))
+    joined = re.sub(r'"\s*f?"', "", source)  # texts that go on in the next line
+    for message in quoted:
+        for part in re.split(r" ?\.\.\. ?|'\w+'", message):
+            assert part in joined, f"no error says {part!r}"
+
+
 def test_python_compiles() -> None:
     blocks = [block for block in _blocks(README) if block.language == "python"]
     assert blocks

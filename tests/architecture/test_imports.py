@@ -43,7 +43,7 @@ def test_importing_does_not_load_heavy_libraries(modules: str, forbidden: set[st
     ],
 )
 def test_a_command_loads_what_it_needs_and_no_more(arguments: list[str], forbidden: set[str]) -> None:
-    """What makes the command line answer at once; the README has measured times."""
+    """What makes the command line answer at once: `--help` takes 0.35 s of a core, `import mpcdp` 0.05 s."""
     program = (
         "import sys, atexit, mpcdp.cli\n"
         "atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"

@@ -23,6 +23,7 @@ from mpcdp.learning.losses import LogisticLoss
 from mpcdp.learning.method import Method, TrainingState
 from mpcdp.learning.statistics import SufficientStatistics
 from mpcdp.secret_sharing.fixed_point import Encoding
+from mpcdp.secret_sharing.randomness import KeyStream
 
 SCHEMA = Schema.model_validate(
     {
@@ -97,6 +98,21 @@ def test_the_ring_vector_does_not_depend_on_how_a_table_is_cut(
         np.testing.assert_array_equal(one, other)
         encoding = Encoding(scale=2.0**30, bound=bound)
         np.testing.assert_array_equal(encoding.encode(one), encoding.encode(other))
+
+
+def test_a_sample_goes_on_from_block_to_block(tmp_path: Path) -> None:
+    """One word of one keystream per record: the blocks of a table do not repeat each other's draw."""
+    parquet.write_table(_table(2500), tmp_path / "t.parquet")
+    whole = read_dataset(tmp_path / "t.parquet", SCHEMA)
+    _, (method, _), _ = _methods()
+    assert isinstance(method, GradientPerturbation)
+    words = KeyStream(KEY).words(2500).view(np.uint64) >> np.uint64(32)
+    drawn = whole.select(words < np.uint64(round(method.sampling_rate * SAMPLING_STEPS)))
+    assert 150 < drawn.record_count < 350
+    point = np.linspace(-2, 2, SCHEMA.dimension)
+    state = TrainingState(round_index=0, point=point, model=point)
+    expected = method.model.clipped_sum(drawn, point, clipping_norm=method.clipping_norm)
+    np.testing.assert_allclose(method.contribution(whole, state, key=KEY), expected, rtol=1e-12)
 
 
 def test_blocks_are_defined_by_row_numbers_alone(tmp_path: Path) -> None:
