@@ -38,6 +38,7 @@ __all__ = [
     "Section",
     "StatusConfig",
     "TlsFiles",
+    "check_content",
     "load_any_config",
     "load_config",
     "read_toml",
@@ -338,10 +339,28 @@ def read_toml(path: Path, model: type[_Model], error_type: type[InputError]) -> 
         raise error_type(f"{path}: cannot be read ({error.strerror}); give the path of a TOML file") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise error_type(f"{path}: is not a TOML file in UTF-8: {error}") from error
+    return check_content(content, model, error_type, source=str(path), folder=path.parent)
+
+
+def check_content(
+    content: Any, model: type[_Model], error_type: type[InputError], *, source: str, folder: Path = Path()
+) -> _Model:
+    """Make a model of what a TOML file would contain.
+
+    Args:
+        content: tables as dictionaries.
+        model: what it has to contain.
+        error_type: what to raise.
+        source: where the content comes from, for the error.
+        folder: what relative paths are relative to.
+
+    Raises:
+        error_type: it does not fit the model; see `read_toml`.
+    """
     try:
-        return model.model_validate(content, context={"folder": path.parent})
+        return model.model_validate(content, context={"folder": folder})
     except ValidationError as error:
-        raise error_type("\n  ".join([f"{path}:", *_faults(error, model)])) from error
+        raise error_type("\n  ".join([f"{source}:", *_faults(error, model)])) from error
 
 
 def _faults(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:

@@ -27,7 +27,7 @@ from mpcdp.task import Task, check_policy, load_task
 if TYPE_CHECKING:
     from mpcdp.transport.grpc import GrpcNetwork
 
-__all__ = ["Process", "end_on_signals", "log_as_json", "run_process"]
+__all__ = ["Process", "end_on_signals", "log_as_json", "open_process", "run_process"]
 
 _Config = TypeVar("_Config", OwnerConfig, ComputePartyConfig, DealerConfig, CoordinatorConfig)
 Entry = Mapping[str, Any]
@@ -82,7 +82,7 @@ def run_process(config_type: type[_Config], start: Callable[[Process[_Config]], 
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
-        process = _prepare(config_type, arguments.config)
+        process = open_process(config_type, arguments.config)
         structlog.contextvars.bind_contextvars(process=process.config.name, task=process.task.digest.hex()[:16])
         with (
             _own_state(process.config.state),
@@ -112,7 +112,12 @@ def _own_state(folder: Path) -> Iterator[None]:
         yield
 
 
-def _prepare(config_type: type[_Config], path: Path) -> Process[_Config]:
+def open_process(config_type: type[_Config], path: Path) -> Process[_Config]:
+    """Read a process's config and task, and make its access to the others; nothing is connected yet.
+
+    Raises:
+        InputError: the config, the task, a certificate or a key is wrong.
+    """
     # grpc is loaded only once the config is known to be good.
     from mpcdp.transport.grpc import GrpcNetwork
 

@@ -13,7 +13,7 @@ import pytest
 import tomli_w
 from typer.testing import CliRunner
 
-from mpcdp.cli import _application
+from mpcdp.cli import application
 from mpcdp.errors import ConfigError, InputError, MpcdpError, PolicyError
 from mpcdp.local_network import create_network
 from mpcdp.mpc.noise_bank import pool_state
@@ -50,7 +50,7 @@ def _network(tmp_path: Path) -> Path:
 
 
 def _mpcdp(*arguments: object, answer: str | None = None) -> str:
-    result = CliRunner().invoke(_application(), ["noise", *map(str, arguments)], input=answer)
+    result = CliRunner().invoke(application(), ["noise", *map(str, arguments)], input=answer)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == 0, result.output
@@ -94,7 +94,7 @@ def test_pools_are_filled_looked_at_and_destroyed(network: Path) -> None:
 
 
 def test_no_means_no(network: Path) -> None:
-    result = CliRunner().invoke(_application(), ["noise", "discard", "--network", str(network)], input="n\n")
+    result = CliRunner().invoke(application(), ["noise", "discard", "--network", str(network)], input="n\n")
     assert result.exit_code == 1
 
 
