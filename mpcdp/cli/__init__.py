@@ -11,7 +11,7 @@ __all__ = ["main"]
 
 
 def _application() -> typer.Typer:
-    from mpcdp.cli import bench, check, demo, network, noise, plan, predict, simulate
+    from mpcdp.cli import bench, check, demo, network, noise, plan, predict, reproduce, simulate
 
     app = typer.Typer(
         help="Train one model across organisations that may not pool their records.",
@@ -22,6 +22,7 @@ def _application() -> typer.Typer:
     app.add_typer(network.app, name="network", help="Certificates and configs of a network.")
     app.add_typer(noise.app, name="noise", help="Noise that is made before it is needed.")
     app.add_typer(bench.app, name="bench", help="What the noise costs on this machine.")
+    app.add_typer(reproduce.app, name="reproduce", help="The paper's figures again, and accuracy beside other ways.")
     app.command("plan")(plan.plan)
     app.command("check")(check.check)
     app.command("predict")(predict.predict)
