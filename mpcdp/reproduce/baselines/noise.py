@@ -39,6 +39,8 @@ class Noise:
         """Draw means of ``copies`` vectors, shape (runs, d)."""
         if self.kind == "gaussian":
             return rng.normal(0.0, self.scale / math.sqrt(self.copies), (runs, dimension))
+        if self.copies == 1:
+            return self.vectors(rng, (runs, dimension))
         return np.stack([self._mean(rng, dimension) for _ in range(runs)])
 
     def vectors(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -87,10 +89,13 @@ def laplace_guarantee(setting: Setting, calibration: Calibration) -> Guarantee:
 
 @lru_cache(maxsize=256)
 def _delta_along_the_diagonal(epsilon: float, dimension: int) -> float:
-    """Compute delta for two vectors that differ by 1 / sqrt(d) of the sensitivity in every coordinate."""
+    """Bound delta from below, by two vectors that differ by 1 / sqrt(d) of the sensitivity in every coordinate."""
     from dp_accounting.pld import privacy_loss_distribution
 
     one = privacy_loss_distribution.from_laplace_mechanism(
-        math.sqrt(dimension) / epsilon, pessimistic_estimate=False, value_discretization_interval=1e-4
+        math.sqrt(dimension) / epsilon,
+        pessimistic_estimate=False,
+        value_discretization_interval=2e-5,
+        use_connect_dots=False,
     )
     return float(one.self_compose(dimension).get_delta_for_epsilon(epsilon))
