@@ -42,6 +42,7 @@ COMMANDS = {
     "simulate": Entry("simulate", "simulate", "Run a task's learning in the clear, again and again, on public data."),
     "noise": Entry("noise", "app", "Noise of the compute parties that is made before it is needed."),
     "bench": Entry("bench", "app", "What the noise and a training round cost on this machine."),
+    "reproduce": Entry("reproduce", "app", "The paper's figures again, and accuracy beside other ways."),
 }
 
 
