@@ -262,27 +262,6 @@ class CoordinatorConfig(Config):
     validation: _FilePath | None = None
 
 
-def load_any_config(path: Path) -> "OwnerConfig | ComputePartyConfig | DealerConfig | CoordinatorConfig":
-    """Read a process's config, whatever its role.
-
-    Raises:
-        ConfigError: the file cannot be read or is malformed; every fault is named.
-    """
-    kinds: dict[Any, type[OwnerConfig | ComputePartyConfig | DealerConfig | CoordinatorConfig]] = {
-        "owner": OwnerConfig,
-        "compute": ComputePartyConfig,
-        "dealer": DealerConfig,
-        "coordinator": CoordinatorConfig,
-    }
-    try:
-        role = tomllib.loads(path.read_text(encoding="utf-8")).get("role")
-    except (OSError, ValueError):
-        role = "owner"  # its own error, from `load_config`, says more
-    if not isinstance(role, str) or role not in kinds:
-        raise ConfigError(f"{path}: role: expected one of {', '.join(sorted(kinds))}, got {_shown(role)}")
-    return load_config(path, kinds[role])
-
-
 def load_config(path: Path, config_type: type[_Config]) -> _Config:
     """Read a process's config.
 

@@ -101,6 +101,7 @@ class PeerNetwork(ABC):
     def give_up(self, error: MpcdpError) -> None:
         """Break the open mesh with an error, open none any more, and wait for no peer."""
         self._gate.abandon(error)
+
     def greeted(self) -> Mapping[str, tuple[Greeting, float]]:
         """Return the last greeting of every peer that has called this process, and when it arrived, by name."""
         return dict(self._greeted)
