@@ -10,7 +10,7 @@ import structlog
 from mpcdp.config import Config
 from mpcdp.errors import MpcdpError
 from mpcdp.plan import Plan
-from mpcdp.status import Facts, Figures, LogLimit, NoiseStock, Progress, Status, StatusListener
+from mpcdp.status import Facts, Figures, LogLimit, NoiseStock, Progress, Status
 from mpcdp.task import Task
 from mpcdp.transport.channel import Network
 from mpcdp.transport.tls import certificate_expiry
@@ -41,6 +41,8 @@ def observed(
     if config.status is None:
         yield
         return
+    from mpcdp.status.listener import StatusListener
+
     figures = Figures(
         bytes_sent=network.bytes_sent,
         epsilon_after=lru_cache(maxsize=16)(plan.spent),

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from mpcdp.config import StatusConfig
-from mpcdp.status import Facts, Figures, NoiseStock, Progress, Status, StatusListener
+from mpcdp.status import Facts, Figures, NoiseStock, Progress, Status
+from mpcdp.status.listener import StatusListener
 
 __all__ = ["HOSTILE", "facts", "listening", "sample"]
 
