@@ -82,7 +82,7 @@ def test_the_dealer_is_asked_once_for_exactly_what_is_missing(tmp_path: Path) ->
 
 @pytest.mark.parametrize("interrupted", [0, 1, 2, 3])
 def test_an_interrupted_session_goes_on_with_the_same_noise(tmp_path: Path, interrupted: int) -> None:
-    """Whatever it had used, and whichever processes are new: number t is the same at every attempt, until it is over."""
+    """Whatever it had used, and whichever processes are new: number t is the same at every attempt."""
     parties = Parties(tmp_path, 2)
     seen: list[dict[int, Any]] = [{}, {}]
 
@@ -119,7 +119,7 @@ def test_a_session_that_has_begun_gets_no_other_noise_and_the_party_that_lost_it
             return source.range
 
     begun = False
-    (first, _) = parties.run(attempt)
+    first: Any = parties.run(attempt)[0]
     parties.restore(lost, old)
     begun = True
     for error in parties.run(attempt):
@@ -129,7 +129,7 @@ def test_a_session_that_has_begun_gets_no_other_noise_and_the_party_that_lost_it
     with NoisePool(parties.path(1 - lost)) as pool:
         assert pool.state(A).reserved == (first.start, first.count)
     begun = False
-    (second, _) = parties.run(attempt)
+    second: Any = parties.run(attempt)[0]
     assert second.start >= first.end
 
 
