@@ -33,7 +33,7 @@ def test_a_round_that_was_asked_for_is_asked_for_again_in_the_same_words(tmp_pat
         record = journal.stored(REF.task_digest)
         assert record is not None
         assert (record.ref, record.started, record.over, record.releases) == (REF, True, False, 2)
-        assert (record.asked, record.served) == (EXPECTED, {"owner-1"})
+        assert (record.asked, record.served) == (EXPECTED, frozenset({"owner-1"}))
         assert [journal.release(REF, index).values[0] for index in range(2)] == [0, 1]
         assert journal.release(REF, 0).owners == OwnerSet.of([0])
         journal.record_release(REF, 2, _release(2))

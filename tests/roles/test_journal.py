@@ -126,8 +126,8 @@ def test_only_the_last_round_is_kept(tmp_path: Path) -> None:
             journal.bind_round(REF, _bound(index, index))
             journal.record_release(REF, _release(index), Outcome(index + 1, FIRST))
         with closing(sqlite3.connect(tmp_path / "party.db")) as database:
-            for table in ("bound", "released"):
-                assert database.execute(f"SELECT count(*) FROM {table}").fetchone() == (1,)
+            assert database.execute("SELECT count(*) FROM bound").fetchone() == (1,)
+            assert database.execute("SELECT count(*) FROM released").fetchone() == (1,)
 
 
 def test_records_are_on_disk_when_a_method_returns(tmp_path: Path) -> None:
@@ -153,6 +153,7 @@ def test_a_killed_process_has_written_what_it_has_written(tmp_path: Path, moment
 import os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_journal import *
+from test_journal import _bound, _open, _release
 journal = _open(Path({str(tmp_path)!r}))
 journal.enrol(0, ENROLMENT)
 if {moment!r} != "enrolled":
