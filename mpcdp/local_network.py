@@ -153,8 +153,8 @@ class LocalNetwork:
             after_failure: how long to go on waiting once a process has failed: long enough for the others to say why.
         """
         end = time.monotonic() + seconds
-        while any(process.poll() is None for process in self._processes.values()) and time.monotonic() < end:
-            if any(process.returncode for process in self._processes.values()):
+        while None in (codes := [process.poll() for process in self._processes.values()]) and time.monotonic() < end:
+            if any(codes):
                 end, after_failure = min(end, time.monotonic() + after_failure), math.inf
             if progress is not None:
                 progress()

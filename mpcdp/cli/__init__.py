@@ -1,6 +1,8 @@
 """The ``mpcdp`` command."""
 
+import signal
 import sys
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -50,6 +52,8 @@ def main() -> None:
     """Run the command line; an error ends it with one sentence on standard error and its exit code."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
+    # As Ctrl-C: whatever is under way ends in order, and no process that was started is left behind.
+    signal.signal(signal.SIGTERM, _end)
     try:
         application()(args=arguments)
     except MpcdpError as error:
@@ -62,6 +66,10 @@ def main() -> None:
             raise
         _explain(f"this is a bug ({type(error).__name__}: {error}): run it again with --debug and report what it shows")
         sys.exit(1)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def _explain(problem: str) -> None:

@@ -1,12 +1,14 @@
 """``mpcdp run``: all processes of a network, or one from its config."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import tomli_w
 
@@ -68,6 +70,20 @@ def test_one_process_ends_with_its_own_exit_code(folder: Path) -> None:
     result = _mpcdp("run", "--config", "net/clinic-a/owner.toml", cwd=folder)
     assert result.returncode == 2
     assert "1 records, but the task declares 50" in json.loads(result.stderr.splitlines()[-1])["problem"]
+
+
+@pytest.mark.slow
+def test_when_it_is_terminated_no_process_is_left(folder: Path) -> None:
+    command = [sys.executable, "-c", "from mpcdp.cli import main; main()", "run", "net", "--quiet"]
+    with subprocess.Popen(command, cwd=folder) as process:
+        end = time.monotonic() + 100
+        while not (children := psutil.Process(process.pid).children(recursive=True)) and time.monotonic() < end:
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
+    assert children
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
 
 
 @pytest.mark.slow
