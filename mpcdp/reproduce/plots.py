@@ -156,7 +156,7 @@ def _draw_published(axis: Any, table: str, metric: str) -> bool:
             s=110,
             color=LOOKS[method].colour,
             marker=LOOKS[method].marker,
-            alpha=0.35,
+            alpha=0.4,
             linewidths=0,
             zorder=1,
         )
@@ -177,9 +177,8 @@ def _draw_path(axis: Any, path: Sequence[Point], method: str, quantity: str) -> 
 def _draw_over_epsilon(axis: Any, path: Sequence[Point], method: str, quantity: str = "loss") -> None:
     if path:
         ordered = sorted(path, key=lambda p: p.epsilon)
-        _draw_line(
-            axis, [p.epsilon for p in ordered], ordered, method, "loss", size=9 if method == "our_gradient" else 6
-        )
+        size = 9 if method == "our_gradient" else 6
+        _draw_line(axis, [p.epsilon for p in ordered], ordered, method, quantity, size=size)
 
 
 def _draw_line(axis: Any, xs: Sequence[Any], path: Sequence[Point], method: str, quantity: str, *, size: float) -> None:

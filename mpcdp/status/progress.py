@@ -29,6 +29,7 @@ _STATE_AFTER: Mapping[str, SessionState] = MappingProxyType(
         "prepared": "running",
         "charged": "running",
         "session finished": "finished",
+        "the session of this task is over": "finished",
         "finished": "finished",
         "failed": "failed",
     }

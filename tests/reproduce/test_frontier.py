@@ -13,6 +13,8 @@ from mpcdp.cli import main
 from mpcdp.reproduce import central, tables
 from mpcdp.reproduce.frontier import best_of
 from mpcdp.reproduce.frontier_report import cost_rows
+from mpcdp.reproduce.looks import LOOKS
+from mpcdp.reproduce.plots import draw_frontier
 from mpcdp.reproduce.points import Point
 from mpcdp.reproduce.settings import FULL
 
@@ -90,3 +92,10 @@ def test_what_is_not_installed_is_said(tmp_path: Path, monkeypatch: pytest.Monke
         main()
     assert "Not run, because not installed: diffprivlib, opacus" in (tmp_path / "report.html").read_text()
     assert json.loads((tmp_path / "results.json").read_text())["not_installed"] == ["diffprivlib", "opacus"]
+
+
+def test_the_figure_shows_accuracy() -> None:
+    points = [replace(POINT, table="small", epsilon=epsilon, quality=0.9, loss=0.02) for epsilon in (0.5, 1.0)]
+    figure = draw_frontier(points, small_table(), reference=0.92)
+    lines = [line for line in figure.axes[0].get_lines() if line.get_label() == LOOKS["our_gradient"].title]
+    assert [line.get_ydata().tolist() for line in lines] == [[0.9, 0.9]]
