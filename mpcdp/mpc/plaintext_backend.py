@@ -44,8 +44,15 @@ class PlaintextBackend:
     def and_rows(self, rows: Words, selector: Words) -> Words:
         return rows & selector
 
-    def and_random(self, rows: Words) -> Words:
-        return rows & self.random_words(rows.shape[1:])
+    def select(self, coefficients: Words, selectors: Words) -> Words:
+        for selector in selectors[::-1]:
+            low, high = np.split(coefficients, 2)
+            coefficients = low ^ high & selector
+        return coefficients[0]
+
+    def select_random(self, coefficients: Words) -> Words:
+        shape = (len(coefficients).bit_length() - 1, *coefficients.shape[2:])
+        return self.select(coefficients, self.random_words(shape))
 
     def random_chain(self, length: int, shape: tuple[int, ...]) -> Words:
         return np.bitwise_and.accumulate(self.random_words((length, *shape)), axis=0)

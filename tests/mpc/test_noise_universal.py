@@ -2,13 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from backend_contract import RecordingBackend
 from scripted_streams import fixed_stream
 
-from mpcdp.mpc.backend import CorrelationRequest
 from mpcdp.mpc.noise import OFFSET, Distribution, Mode, UniversalNoise, universal_noise
 from mpcdp.mpc.plaintext_backend import PlaintextBackend
 
@@ -98,7 +98,7 @@ def test_refuses(change: dict[str, object]) -> None:
 def test_requests_scale_with_the_width() -> None:
     noise = universal_noise("laplace", "joint")
     one, three = noise.schedule(64), noise.schedule(3 * 64)
-    assert three == tuple(CorrelationRequest(request.kind, request.fan, 3 * request.words) for request in one)
+    assert three == tuple(replace(request, words=3 * request.words) for request in one)
 
 
 def test_offset_makes_the_noise_symmetric() -> None:

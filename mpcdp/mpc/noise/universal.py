@@ -4,7 +4,7 @@ A plan never tunes the noise. It tunes the encoding of what the noise is added t
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import prod
 from typing import Literal
@@ -113,7 +113,7 @@ class UniversalNoise:
             ValueError: the count is not positive.
         """
         return tuple(
-            CorrelationRequest(request.kind, request.fan, request.words * words)
+            replace(request, words=request.words * words)
             for words in _chunks(count)
             for request in _unit_schedule(self.distribution, self.scale, _blocks(words))
         )
@@ -144,7 +144,7 @@ def _circuit(distribution: Distribution, scale: int) -> Callable[[Backend, int, 
     """Compute a sampler's tables, once per process; the result maps (backend, words, blocks) to shared integers."""
     if distribution == "laplace":
         digits = geometric_digits(scale)
-        return lambda backend, words, blocks: sample_laplace(backend, digits, words)
+        return lambda backend, words, blocks: sample_laplace(backend, digits, words, blocks=blocks)
     levels = ladder(scale)
     tables = gaussian_tables(levels)
     return lambda backend, words, blocks: sample_gaussian(backend, levels, tables, words, blocks=blocks)
@@ -183,9 +183,15 @@ class _Trace(PlaintextBackend):
         self.requests.append(CorrelationRequest("and", len(rows), selector.size))
         return super().and_rows(rows, selector)
 
-    def and_random(self, rows: Words) -> Words:
-        self.requests.append(CorrelationRequest("and", len(rows), rows[0].size))
-        return super().and_random(rows)
+    def select(self, coefficients: Words, selectors: Words) -> Words:
+        request = CorrelationRequest("and", coefficients.shape[1], selectors[0].size, len(selectors))
+        self.requests.append(request)
+        return super().select(coefficients, selectors)
+
+    def select_random(self, coefficients: Words) -> Words:
+        sets, rows, *shape = coefficients.shape
+        self.requests.append(CorrelationRequest("and", rows, prod(shape), sets.bit_length() - 1))
+        return coefficients[0] ^ coefficients[-1]
 
     def random_chain(self, length: int, shape: tuple[int, ...]) -> Words:
         self.requests.append(CorrelationRequest("chain", length - 1, prod(shape)))
