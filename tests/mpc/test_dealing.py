@@ -169,10 +169,12 @@ def test_format_is_frozen() -> None:
     """A dealer and parties of different releases must still fit; change the version strings if this changes."""
     schedule = [CorrelationRequest("and", 3, 2), CorrelationRequest("chain", 2, 3), CorrelationRequest("integer", 5, 2)]
     seeds = seeds_for(3)
+    selection = b"".join(deal([CorrelationRequest("and", 2, 3, 4)], seeds))
+    assert hashlib.sha256(selection).hexdigest()[:16] == "c34df2186c1830ef"
     corrections = b"".join(deal(schedule, seeds))
     assert hashlib.sha256(b"".join(seeds)).hexdigest()[:16] == "bb97ce4187f394e3"
     assert hashlib.sha256(corrections).hexdigest()[:16] == "76c03c095b568d32"
-    assert schedule_digest(schedule).hex()[:16] == "899cdd4edf4fd824"
+    assert schedule_digest(schedule).hex()[:16] == "b2fa298cd95aa87d"
 
 
 def test_seeds_are_fresh_if_anything_is() -> None:

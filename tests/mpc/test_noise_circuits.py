@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 from backend_contract import RecordingBackend
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scripted_streams import EveryAssignment, FixedWords, fixed_stream
+from scripted_streams import EveryAssignment, fixed_stream
 
 from mpcdp.mpc.backend import Words
 from mpcdp.mpc.noise.circuits import accumulate, first_differences
@@ -59,11 +57,11 @@ def test_first_differences_costs(blocks: int, expected: tuple[int, int, int]) ->
 @pytest.mark.parametrize("count", [1, 2, 4, 5])
 def test_accumulate_adds_a_product_over_two_elements(count: int) -> None:
     tosses = random_lanes("tosses", count, 2, 4)
-    rows = lanes(random_lanes("rows", 3, 5, 1))[..., :count].astype(np.bool_)
-    before = random_lanes("chosen", 3, 5, 3, 4)
+    rows = lanes(random_lanes("rows", 15, 1))[..., :count].astype(np.bool_)
+    before = random_lanes("chosen", 15, 3, 4)
     chosen, given_tosses = before.copy(), tosses.copy()
-    accumulate(chosen[:, :, 1:], list(tosses), rows)
-    product = np.einsum("...i,ijl->...jl", rows.astype(np.int64), lanes(tosses)) % 2
-    assert np.array_equal(lanes(chosen ^ before)[:, :, 1:], product)
-    assert np.array_equal(chosen[:, :, 0], before[:, :, 0])
+    accumulate(chosen[:, 1:], list(tosses), rows)
+    product = np.einsum("ri,ijl->rjl", rows.astype(np.int64), lanes(tosses)) % 2
+    assert np.array_equal(lanes(chosen ^ before)[:, 1:], product)
+    assert np.array_equal(chosen[:, 0], before[:, 0])
     assert np.array_equal(tosses, given_tosses)

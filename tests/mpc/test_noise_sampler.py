@@ -117,9 +117,11 @@ def test_shared_samples_equal_the_samples_in_the_clear(distribution: str, blocks
 @pytest.mark.parametrize(
     ("distribution", "blocks", "expected"),
     [
-        ("laplace", 1, (1967, 1432, 3343, 13)),
-        ("gaussian", 1, (3126, 2421, 4990, 50)),
-        ("gaussian", 4, (4834, 4213, 6530, 28)),
+        ("laplace", 1, (912, 745, 1472, 39)),
+        ("laplace", 4, (1461, 1321, 1967, 17)),
+        ("laplace", 8, (1713, 1609, 2147, 14)),
+        ("gaussian", 1, (2685, 2204, 3254, 44)),
+        ("gaussian", 4, (3966, 3548, 4409, 22)),
     ],
 )
 def test_cost_per_sample(distribution: str, blocks: int, expected: tuple[int, int, int, int]) -> None:

@@ -1,4 +1,4 @@
-"""Gates on shared bits: prefix ANDs of random bits, draws from public tables.
+"""Gates on shared bits: prefix ANDs of random bits, and local selection from public tables.
 
 Everything is bit-sliced (one int64 word carries the same bit of 64 independent lanes; the last axis of every array
 counts words) and written against `Backend` alone. XOR, and AND with public bits, are local. Costs are given per lane as
@@ -78,12 +78,12 @@ def _grow(backend: Backend, length: int, shape: tuple[int, ...]) -> Iterator[Wor
 
 
 def accumulate(chosen: Words, tosses: Sequence[Words], rows: NDArray[np.bool_]) -> None:
-    """XOR into each word of ``chosen`` those of some tosses that its public row names. Local.
+    """XOR into each row of ``chosen`` those of some tosses that its public row names. Local.
 
     Args:
-        chosen: shape (..., *s).
-        tosses: t arrays of shape s. All 2^t of their sums are made, and one is added to each word: t = 4 is best.
-        rows: shape (..., t).
+        chosen: shape (n, *s).
+        tosses: t arrays of shape s. All 2^t of their sums are made, and one is added to each row: t = 4 is best.
+        rows: shape (n, t).
 
     Source:
         Arlazarov, Dinic, Kronrod, Faradzhev: the method of the four Russians (1970).
@@ -91,4 +91,6 @@ def accumulate(chosen: Words, tosses: Sequence[Words], rows: NDArray[np.bool_]) 
     sums = np.zeros((1 << len(tosses), *tosses[0].shape), dtype=np.int64)
     for bit, toss in enumerate(tosses):
         np.bitwise_xor(sums[: 1 << bit], toss, out=sums[1 << bit : 2 << bit])
-    chosen ^= sums[rows @ (1 << np.arange(len(tosses)))]
+    indices = rows @ (1 << np.arange(len(tosses)))
+    for row, index in zip(chosen, indices.tolist(), strict=True):
+        row ^= sums[index]  # one at a time: no copy of all of them that the cache could not hold

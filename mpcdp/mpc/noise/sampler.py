@@ -5,12 +5,14 @@ Both share integers y - 1/2, 64 to a word of width. For the universal noise of s
 =========================  =====  =====================  ===================  ======
 sampler                    ANDs   bits sent to a peer    bits of corrections  rounds
 =========================  =====  =====================  ===================  ======
-Laplace                    1967   1432 (179 bytes)       3343                 13
-Gaussian                   3126   2421 (303 bytes)       4990                 50
-Gaussian, prefix 4 blocks  4834   4213 (527 bytes)       6530                 28
+Laplace                    912    745 (93 bytes)         1472                 39
+Laplace, prefix 4 blocks   1461   1321 (165 bytes)       1967                 17
+Laplace, prefix 8 blocks   1713   1609 (201 bytes)       2147                 14
+Gaussian                   2685   2204 (276 bytes)       3254                 44
+Gaussian, prefix 4 blocks  3966   3548 (444 bytes)       4409                 22
 =========================  =====  =====================  ===================  ======
 
-where a batch takes the rounds only once. Corrections go from the dealer to rank 0 and to nobody else.
+where a row that q bits select counts 2^q - 1 ANDs, and a batch takes the rounds only once. Corrections go from the dealer to rank 0 and to nobody else.
 """
 
 from collections.abc import Sequence

@@ -33,8 +33,8 @@ per-party noise it holds one copy of every compute party.
 _CHUNK_WORDS = 2048
 """At most 2^17 samples are made at a time, which bounds memory however many are wanted."""
 
-_NARROW_WORDS = 128
-"""Up to 2^13 samples, rounds take longer than bytes: prefixes are made in blocks."""
+_BLOCKS: dict[Distribution, tuple[tuple[int, int], ...]] = {"gaussian": ((128, 4),), "laplace": ((128, 8), (384, 4))}
+"""Prefixes are made in so many blocks, up to so many words: for few samples, rounds take longer than bytes."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class UniversalNoise:
     def _chunks(self, backend: Backend, widths: list[int], left: int) -> Iterator[NoiseShare]:
         circuit = _circuit(self.distribution, self.scale)
         for words in widths:
-            piece = circuit(backend, words, _blocks(words))[:left]
+            piece = circuit(backend, words, _blocks(self.distribution, words))[:left]
             left -= piece.size
             yield NoiseShare(piece)
 
@@ -115,7 +115,7 @@ class UniversalNoise:
         return tuple(
             replace(request, words=request.words * words)
             for words in _chunks(count)
-            for request in _unit_schedule(self.distribution, self.scale, _blocks(words))
+            for request in _unit_schedule(self.distribution, self.scale, _blocks(self.distribution, words))
         )
 
 
@@ -132,10 +132,10 @@ def universal_noise(distribution: Distribution, mode: Mode) -> UniversalNoise:
 
 # `mpcdp.mpc.noise.law` proves the total variation; tests/mpc/test_noise_law.py computes both figures again.
 _UNIVERSAL: dict[tuple[Distribution, Mode], UniversalNoise] = {
-    ("gaussian", "joint"): UniversalNoise("gaussian", 2**20, total_variation=1.98e-19, largest=21_486_428),
-    ("gaussian", "per-party"): UniversalNoise("gaussian", 2**32, total_variation=3.07e-19, largest=88_008_481_628),
-    ("laplace", "joint"): UniversalNoise("laplace", 2**20, total_variation=3.70e-19, largest=2**26),
-    ("laplace", "per-party"): UniversalNoise("laplace", 2**32, total_variation=3.72e-19, largest=2**38),
+    ("gaussian", "joint"): UniversalNoise("gaussian", 2**20, total_variation=2.05e-19, largest=21_486_428),
+    ("gaussian", "per-party"): UniversalNoise("gaussian", 2**32, total_variation=3.19e-19, largest=88_008_481_628),
+    ("laplace", "joint"): UniversalNoise("laplace", 2**20, total_variation=5.82e-20, largest=2**27),
+    ("laplace", "per-party"): UniversalNoise("laplace", 2**32, total_variation=7.40e-20, largest=2**39),
 }
 
 
@@ -159,9 +159,9 @@ def _chunks(count: int) -> list[int]:
     return [words // chunks + (index < words % chunks) for index in range(chunks)]
 
 
-def _blocks(words: int) -> int:
-    """Choose the Gaussian's prefix network for a width."""
-    return 4 if words <= _NARROW_WORDS else 1
+def _blocks(distribution: Distribution, words: int) -> int:
+    """Choose the prefix network for a width."""
+    return next((blocks for widest, blocks in _BLOCKS[distribution] if words <= widest), 1)
 
 
 @cache
