@@ -97,7 +97,9 @@ class CryptenBackend:
         """
         if len(selectors) == 1:
             low, high = coefficients
-            return low ^ self.and_rows(high, selectors[0])
+            product = self.and_rows(high, selectors[0])
+            product ^= low
+            return product
         words = prod(selectors.shape[1:])
         dealt = self._session.provider.dealt.selection(len(selectors), coefficients.shape[1], words)
         bits = [(1 << j) - 1 for j in range(len(selectors))]

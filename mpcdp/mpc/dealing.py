@@ -263,10 +263,7 @@ def _correction(parties: Sequence[_Expansion], request: CorrelationRequest) -> W
         for party in parties[1:]:
             values -= party.results(request)
         return values
-    if request.kind == "and":
-        products = _selections(masks, request)
-    else:
-        products = _subset_products(masks)
+    products = _selections(masks, request) if request.kind == "and" else _subset_products(masks)
     for party in parties[1:]:
         products ^= party.results(request).reshape(products.shape)
     return np.ascontiguousarray(products)

@@ -118,7 +118,8 @@ class _TableInsteadOfPolynomial(PlaintextBackend):
         for selector in selectors[::-1]:
             low, high = np.split(coefficients, 2)
             coefficients = low & ~selector ^ high & selector
-        return coefficients[0]
+        result: Words = coefficients[0]
+        return result
 
 
 class _OneBitForTheChain(PlaintextBackend):

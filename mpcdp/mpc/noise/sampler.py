@@ -12,7 +12,8 @@ Gaussian                   2685   2204 (276 bytes)       3254                 44
 Gaussian, prefix 4 blocks  3966   3548 (444 bytes)       4409                 22
 =========================  =====  =====================  ===================  ======
 
-where a row that q bits select counts 2^q - 1 ANDs, and a batch takes the rounds only once. Corrections go from the dealer to rank 0 and to nobody else.
+where a row that q bits select counts 2^q - 1 ANDs, and a batch takes the rounds only once. Corrections go from the
+dealer to rank 0 and to nobody else.
 """
 
 from collections.abc import Sequence

@@ -5,8 +5,8 @@ once, so that all parties hold the same tables. How far the rounding moves the n
 of `mpcdp.mpc.noise.law`, which reads nothing but these tables.
 
 **Laplace.** |y| - 1/2 of y with P(y) ~ exp(-|y| / t) on Z + 1/2 is geometric with ratio exp(-1/t), and the binary
-digits of a geometric are independent; they are drawn a few at a time (`geometric_digits`). The sign is one more fair coin: on Z + 1/2 there is no
-zero that would be drawn twice.
+digits of a geometric are independent; they are drawn a few at a time (`geometric_digits`). The sign is one more fair
+coin: on Z + 1/2 there is no zero that would be drawn twice.
 
 **Gaussian.** |y| - 1/2 of y with P(y) ~ exp(-y^2 / (2 sigma^2)) on Z + 1/2 is drawn bit by bit from a table
 (`half_gaussian`), for sigma up to 12.5. Wider Gaussians are sums of shifted narrow ones (`ladder`).
@@ -60,8 +60,8 @@ Real = Any
 """A real number of `REAL`; mpmath has no type annotations."""
 
 _LEVEL_VARIANCE = 158
-"""What a 7-bit table cuts off lies beyond 10 standard deviations and weighs 2^-78. Of the variances about this one, most
-need 32 slots for the first five bits; for this one, 16 do."""
+"""What a 7-bit table cuts off lies beyond 10 standard deviations and weighs 2^-78. Most variances about this one need
+32 slots for the first five bits; for this one, 16 do."""
 
 _LEVEL_STEP = 3
 _SMOOTHING = Fraction(3, 2)
@@ -313,7 +313,7 @@ class Ladder:
 
 @cache
 def ladder(scale: int) -> Ladder:
-    """Plan a ladder for sigma = scale exactly: levels of variance 158, three bits apart, and a top one that fits the rest.
+    """Plan a ladder for sigma = scale exactly: levels of variance 158, three bits apart, and a top one for the rest.
 
     The top level gets the least shift with which its variance does not exceed that.
 

@@ -191,7 +191,7 @@ class _Trace(PlaintextBackend):
     def select_random(self, coefficients: Words) -> Words:
         sets, rows, *shape = coefficients.shape
         self.requests.append(CorrelationRequest("and", rows, prod(shape), sets.bit_length() - 1))
-        return coefficients[0] ^ coefficients[-1]
+        return super().select_random(coefficients)
 
     def random_chain(self, length: int, shape: tuple[int, ...]) -> Words:
         self.requests.append(CorrelationRequest("chain", length - 1, prod(shape)))
