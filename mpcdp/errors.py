@@ -10,13 +10,15 @@
     │   └── PlanError             the task asks for what no plan can give
     ├── RefusedError          this process will not do what it was asked (exit code 3)
     │   ├── BudgetError           it would spend privacy that is spent or not granted
+    │   ├── PolicyError           the task is outside what this organisation consented to
     │   ├── IdentityError         the certificate is not that of whom the peer claims to be
     │   └── ProtocolError         a message that the protocol does not allow here
     │       └── LateUpload            the round it is for is over; the next one is open
     ├── PeerError             another process failed us (exit code 4)
     │   ├── PeerUnavailable       it cannot be reached, or its connection broke
     │   └── PeerTimeout           it is connected but did not answer within its deadline
-    └── SessionAborted        another process ended the session and said why (exit code 5)
+    ├── SessionAborted        another process ended the session and said why (exit code 5)
+    └── ProcessStopped        a signal stopped this process; started again, it goes on (exit code 6)
 
 Every message names who or which field is meant, what was expected and what to do about it; none carries a secret or a
 value computed from private records.
@@ -36,6 +38,8 @@ __all__ = [
     "PeerTimeout",
     "PeerUnavailable",
     "PlanError",
+    "PolicyError",
+    "ProcessStopped",
     "ProtocolError",
     "RefusedError",
     "SessionAborted",
@@ -81,6 +85,10 @@ class BudgetError(RefusedError):
     """The request would spend privacy twice, or more than was granted."""
 
 
+class PolicyError(RefusedError):
+    """The task is outside the policy in this process's own config."""
+
+
 class IdentityError(RefusedError):
     """The peer's certificate does not belong to the process it claims to be."""
 
@@ -99,14 +107,17 @@ class PeerError(MpcdpError):
     Args:
         peer: name of the process in the task.
         problem: what happened and what to do, without the name.
+        final: whether nothing is gained by asking again: the peer itself said so, or was waited for as long as the
+            task allows.
     """
 
     exit_code = 4
 
-    def __init__(self, peer: str, problem: str) -> None:
+    def __init__(self, peer: str, problem: str, *, final: bool = False) -> None:
         super().__init__(f"{peer}: {problem}")
         self.peer = peer
         self.problem = problem
+        self.final = final
 
 
 class PeerUnavailable(PeerError):
@@ -121,3 +132,9 @@ class SessionAborted(MpcdpError):
     """Another process ended the session."""
 
     exit_code = 5
+
+
+class ProcessStopped(MpcdpError):
+    """This process was asked to end, not its session: to others it looks like a crash, and they wait for its return."""
+
+    exit_code = 6

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from session_world import SessionWorld, make_dataset, make_task
 
-from mpcdp.data.dataset import Dataset
+from mpcdp.data.records import Records
 from mpcdp.errors import PeerUnavailable, ProtocolError
 from mpcdp.learning.method import Method, TrainingState
 from mpcdp.mpc.noise_bank import PerPartyNoise
@@ -43,9 +43,9 @@ class _Averaging:
     def contribution_bound(self, record_count: int) -> float:
         return 10.0 * record_count
 
-    def contribution(self, dataset: Dataset, state: TrainingState, *, key: bytes) -> NDArray[np.float64]:
+    def contribution(self, dataset: Records, state: TrainingState, *, key: bytes) -> NDArray[np.float64]:
         point = np.clip(state.point, -1, 1)
-        return np.asarray(dataset.features.sum(axis=0) - dataset.record_count * point)
+        return np.asarray(dataset.in_memory().features.sum(axis=0) - dataset.record_count * point)
 
     def initial_state(self) -> TrainingState:
         return TrainingState(round_index=0, point=np.zeros(4), model=np.zeros(4))
@@ -226,13 +226,18 @@ def test_the_coordinator_cannot_ask_for_a_round_twice_nor_for_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def attack(party: ComputeParty, ref: Any) -> Iterator[str]:
-        for round_index in (0, 1, 3, ROUNDS, ROUNDS + 1):
+        for round_index in (0, 3, ROUNDS, ROUNDS + 1):
             for owners in (OwnerSet.of([0, 1, 2]), OwnerSet.of([0])):
                 yield _refusal(party.aggregate, "coordinator", Aggregate(ref, round_index, owners))
+        yield _refusal(party.aggregate, "coordinator", Aggregate(ref, 1, OwnerSet.of([0])))
+        last = party._last
+        assert last is not None
+        again = party.aggregate("coordinator", Aggregate(ref, 1, OwnerSet.of([0, 1, 2])))
+        assert again is last.release  # asked again, the coordinator is told what was released, not more
         yield _refusal(party.aggregate, "coordinator", Aggregate(ref, 2, OwnerSet.of([0])))
 
     refused = _requests_refused(tmp_path, monkeypatch, attack)
-    assert len(refused) == 11
+    assert len(refused) == 10
     assert all("not next" in words or "already running" in words for words in refused)
 
 
@@ -241,7 +246,7 @@ def test_an_owner_cannot_answer_for_another_round_or_other_releases(
 ) -> None:
     def attack(party: ComputeParty, ref: Any) -> Iterator[str]:
         good = party._uploads[0]
-        yield _refusal(party.upload, "owner-1", replace(good, round_index=1))
+        yield _refusal(party.upload, "owner-1", replace(good, round_index=0))
         yield _refusal(party.upload, "owner-1", replace(good, round_index=3))
         yield _refusal(party.upload, "owner-1", replace(good, history=bytes(32)))
         yield _refusal(party.upload, "owner-1", replace(good, values=good.values[1:].copy()))

@@ -8,7 +8,7 @@ from network_worlds import LIMITS, MEMBERS, REF, NetworkWorld, StubService, memb
 
 from mpcdp.errors import ConfigError, IdentityError, MpcdpError, ProtocolError
 from mpcdp.secret_sharing.owner_set import OwnerSet
-from mpcdp.transport.access import CALLERS, MESH, REACH
+from mpcdp.transport.access import CALLERS, HEALTH, MESH, REACH
 from mpcdp.transport.channel import Member, Network, Role
 from mpcdp.transport.messages import Aggregate, Attendance, DealRequest, Enrolment, Upload
 
@@ -33,6 +33,7 @@ def _calls(network: Network, claim: str) -> Mapping[tuple[str, str], Callable[[]
     upload = Upload(ref=REF, owner=claim, round_index=0, history=bytes(32), nonce=bytes(32), values=_VALUES)
     return {
         ("coordinator", "Coordinator/Attend"): lambda: list(coordinator.attend("", Attendance(bytes(32), claim, 7))),
+        ("coordinator", "Coordinator/Leave"): lambda: coordinator.leave("", Attendance(bytes(32), claim, 7)),
         ("compute-0", "ComputeParty/OpenSession"): lambda: party.open_session("", REF),
         ("compute-0", "ComputeParty/Enrol"): lambda: party.enrol("", Enrolment(REF, claim, bytes(32))),
         ("compute-0", "ComputeParty/Upload"): lambda: party.upload("", upload),
@@ -66,7 +67,7 @@ class AccessContract:
                     with raises(IdentityError, name, method, answerer):
                         call()
                     assert len(service.calls) == before, method
-        assert tested == {key for key in CALLERS if key[1] not in (REACH, MESH)}
+        assert tested == {key for key in CALLERS if key[1] not in (REACH, HEALTH, MESH)}
 
     def test_the_mesh_is_for_compute_parties(self, world: NetworkWorld) -> None:
         with raises(ConfigError, "coordinator"), world.network(member("coordinator")).mesh(REF, ["compute-0"]):

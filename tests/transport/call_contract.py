@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -10,16 +11,18 @@ import numpy as np
 import pytest
 from network_worlds import LIMITS, REF, NetworkWorld, StubService, member, raises, threads_at_work
 
-from mpcdp import errors
+from mpcdp import __version__, errors
 from mpcdp.errors import (
     MpcdpError,
     PeerError,
     PeerTimeout,
     PeerUnavailable,
+    ProcessStopped,
     ProtocolError,
 )
 from mpcdp.secret_sharing.owner_set import OwnerSet
-from mpcdp.transport import codec
+from mpcdp.transport import codec, reception
+from mpcdp.transport.greeting import greeting_of
 from mpcdp.transport.messages import (
     Aborted,
     Aggregate,
@@ -33,7 +36,9 @@ from mpcdp.transport.messages import (
     SessionStarted,
     Upload,
 )
+from mpcdp.transport.peer_network import PeerNetwork
 from mpcdp.transport.reception import CALLS_PER_MEMBER
+from mpcdp.transport.waiting import wait_with_caller
 
 __all__ = ["CallContract"]
 
@@ -238,8 +243,55 @@ class CallContract:
             raise kind("compute-2", "gäbe es das?") if issubclass(kind, PeerError) else kind("gäbe es das?")
 
         world.serve("compute-0", StubService(enrol=fail))
-        with raises(kind, "compute-0: ", "gäbe es das?"):
+        # One that ends but not its session looks like a crash: its callers come again.
+        expected = PeerUnavailable if kind is ProcessStopped else kind
+        with raises(expected, "compute-0: ", "gäbe es das?") as caught:
             world.network(member("owner-0")).compute_party("compute-0").enrol("", _ENROLMENT)
+        if isinstance(caught.error, PeerError):
+            assert caught.error.final == (kind is not ProcessStopped)
+
+    def test_who_waits_for_an_answer_waits_no_longer_than_its_caller(self, world: NetworkWorld) -> None:
+        """Else a caller that calls again and again would use up the calls it may have under way."""
+        answer: Future[None] = Future()
+        world.serve("compute-0", StubService(enrol=lambda *_: wait_with_caller(answer, 30)))
+        for _ in range(CALLS_PER_MEMBER + 2):
+            network = world.network(member("owner-0"), limits=replace(LIMITS, call_seconds=0.2))
+            with raises(PeerTimeout, "compute-0"):
+                network.compute_party("compute-0").enrol("", _ENROLMENT)
+        assert threads_at_work() == []
+        assert not answer.done()
+
+    def test_all_who_wait_for_an_answer_get_it(self, world: NetworkWorld) -> None:
+        answer: Future[None] = Future()
+        service = StubService(enrol=lambda *_: wait_with_caller(answer, 30))
+        world.serve("compute-0", service)
+        network = world.network(member("owner-0"))
+        with ThreadPoolExecutor(3) as pool:
+            calls = [pool.submit(network.compute_party("compute-0").enrol, "", _ENROLMENT) for _ in range(3)]
+            while len(service.calls) < 3:
+                time.sleep(0.01)
+            answer.set_exception(ProtocolError("not now"))
+            for call in calls:
+                with raises(ProtocolError, "not now"):
+                    call.result(5)
+
+    def test_a_peer_that_comes_back_is_waited_for(self, world: NetworkWorld) -> None:
+        """As long as at the start, and then it is no use to go on trying."""
+        world.serve("compute-0", StubService())
+        network = world.network(member("owner-0"), limits=replace(LIMITS, connect_seconds=1.0))
+        party = network.compute_party("compute-0")
+        party.enrol("", _ENROLMENT)
+        world.stop("compute-0")
+        with raises(PeerUnavailable, "compute-0") as broken:
+            party.enrol("", _ENROLMENT)
+        assert not getattr(broken.error, "final", True)
+        with raises(PeerUnavailable, "compute-0", "within 1 s") as away:
+            party.enrol("", _ENROLMENT)
+        assert getattr(away.error, "final", False)
+        timer = threading.Timer(0.3, lambda: world.serve("compute-0", StubService()))
+        timer.start()
+        party.enrol("", _ENROLMENT)
+        timer.join()
 
     def test_a_peer_that_names_itself_is_named_once(self, world: NetworkWorld) -> None:
         def fail(caller: str, message: object) -> None:
@@ -288,6 +340,36 @@ class CallContract:
         assert len(str(raised.value)) < 1100
 
     # -- deadlines and absence -------------------------------------------------------------------------------------
+
+    def test_a_peer_with_another_task_is_refused_before_anything_else_is_said(
+        self, world: NetworkWorld, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        service = StubService()
+        server = world.serve("compute-0", service)
+        owner = world.network(member("owner-0"), task_digest=b"\xab" * 32)
+        for _ in range(2):
+            with raises(ProtocolError, "compute-0: it holds task 0000000000000000", "abababababababab", "task.toml"):
+                owner.compute_party("compute-0").enrol("", _ENROLMENT)
+        assert service.calls == []
+        assert "another task" in capsys.readouterr().out
+        assert isinstance(server, PeerNetwork)
+        # What `mpcdp doctor` compares is there nevertheless, on both sides.
+        greeting = owner.greet("compute-0", seconds=5)
+        assert (greeting.name, greeting.task_digest, greeting.version) == ("compute-0", bytes(32), __version__)
+        assert abs(greeting.time - time.time()) < 60
+        (received, arrived) = server.greeted()["owner-0"]
+        assert received.task_digest == b"\xab" * 32
+        assert abs(received.time - arrived) < 60
+
+    def test_a_peer_with_another_version_is_mentioned(
+        self, world: NetworkWorld, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        world.serve("compute-0", StubService())
+        monkeypatch.setattr(
+            reception, "greeting_of", lambda me, digest: replace(greeting_of(me, digest), version="0.0.9")
+        )
+        world.network(member("owner-0")).compute_party("compute-0").enrol("", _ENROLMENT)
+        assert f"compute-0: it runs mpcdp 0.0.9, this is {__version__}" in capsys.readouterr().out
 
     def test_a_peer_that_is_not_there_is_named_after_the_connect_deadline(self, world: NetworkWorld) -> None:
         start = time.monotonic()

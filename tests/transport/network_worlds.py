@@ -17,6 +17,7 @@ from mpcdp.config import TlsFiles
 from mpcdp.errors import MpcdpError
 from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.transport.channel import Limits, Member, Network, Services
+from mpcdp.transport.greeting import NO_TASK
 from mpcdp.transport.grpc import GrpcNetwork
 from mpcdp.transport.in_process import Fault, InProcessNetwork, InProcessWorld
 from mpcdp.transport.messages import (
@@ -81,6 +82,8 @@ class raises:  # noqa: N801 (reads like pytest.raises)
     def __init__(self, kind: type[MpcdpError], *words: str) -> None:
         self._kind = kind
         self._words = words
+        self.error: BaseException | None = None
+        """What was raised."""
 
     def __enter__(self) -> Self:
         return self
@@ -92,6 +95,7 @@ class raises:  # noqa: N801 (reads like pytest.raises)
             pytest.fail(f"no {self._kind.__name__} was raised")
         if kind is not self._kind:
             return False
+        self.error = error
         missing = [word for word in self._words if word not in str(error)]
         assert not missing, f"{missing} are not in: {error}"
         return True
@@ -112,6 +116,9 @@ class StubService:
 
     def attend(self, caller: str, attendance: Attendance) -> Iterator[SessionEvent]:
         return iter(self._answer("attend", caller, attendance, [Aborted("nothing to do: come back later")]))
+
+    def leave(self, caller: str, attendance: Attendance) -> None:
+        self._answer("leave", caller, attendance, None)
 
     def open_session(self, caller: str, ref: SessionRef) -> None:
         self._answer("open_session", caller, ref, None)
@@ -155,7 +162,14 @@ def threads_at_work(seconds: float = 3) -> list[str]:
 class NetworkWorld(Protocol):
     """Several processes of one task, in one test."""
 
-    def network(self, me: Member, *, limits: Limits = LIMITS, members: Sequence[Member] = MEMBERS) -> PeerNetwork:
+    def network(
+        self,
+        me: Member,
+        *,
+        limits: Limits = LIMITS,
+        members: Sequence[Member] = MEMBERS,
+        task_digest: bytes = NO_TASK,
+    ) -> PeerNetwork:
         """Return a network for a process with its certificate, and the task as this process knows it."""
         ...
 
@@ -205,8 +219,15 @@ class InProcessTestWorld(_World):
         super().__init__()
         self.world = InProcessWorld(fault)
 
-    def network(self, me: Member, *, limits: Limits = LIMITS, members: Sequence[Member] = MEMBERS) -> InProcessNetwork:
-        return InProcessNetwork(self.world, me, members, limits)
+    def network(
+        self,
+        me: Member,
+        *,
+        limits: Limits = LIMITS,
+        members: Sequence[Member] = MEMBERS,
+        task_digest: bytes = NO_TASK,
+    ) -> InProcessNetwork:
+        return InProcessNetwork(self.world, me, members, limits, task_digest=task_digest)
 
     def serve(self, name: str, service: Services, *, limits: Limits = LIMITS) -> Network:
         return self._serve(name, self.network(member(name), limits=limits), service)
@@ -277,6 +298,7 @@ class GrpcTestWorld(_World):
         *,
         limits: Limits = LIMITS,
         members: Sequence[Member] = MEMBERS,
+        task_digest: bytes = NO_TASK,
         tls: TlsFiles | None = None,
     ) -> GrpcNetwork:
         if tls is None:
@@ -289,6 +311,7 @@ class GrpcTestWorld(_World):
             tls,
             limits,
             self.addresses.get(me.name),
+            task_digest=task_digest,
             keepalive_seconds=self._keepalive_seconds,
         )
         return self._stack.enter_context(network)
