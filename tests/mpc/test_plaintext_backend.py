@@ -39,7 +39,7 @@ def test_contract_holds_for_true_shares(party_count: int) -> None:
 def test_contract_schedule_is_deterministic() -> None:
     schedule = contract_schedule()
     assert schedule == contract_schedule()
-    assert {request.kind for request in schedule} == {"and", "chain", "integer"}
+    assert {request.kind for request in schedule} == {"and", "chain", "integer", "norm"}
     assert CorrelationRequest("and", 2, 3 * 2 * 5) in schedule
 
 
