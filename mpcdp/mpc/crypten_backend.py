@@ -38,8 +38,9 @@ class CryptenBackend:
         session: an open `mpcdp.mpc.crypten_session.crypten_session`.
 
     Guarantees:
-        Against any k - 1 semi-honest parties, nothing but what `reveal` and `reveal_verdicts` open is learnt: everything
-        else that is opened is masked by words that are uniform unless the dealer colludes. Against the dealer alone, fresh random operands
+        Against any k - 1 semi-honest parties, nothing but what `reveal` and `reveal_verdicts` open is learnt:
+        everything else that is opened is masked by words that are uniform unless the dealer colludes. Against the
+        dealer alone, fresh random operands
         are masked by the parties' common coins (`mpcdp.mpc.dealing`).
     """
 
@@ -120,7 +121,8 @@ class CryptenBackend:
         chain = np.empty((len(rows), words), dtype=np.int64)
         chain[0] = flat[0]
         self._chain(shares, flips, chain)
-        return chain[-1].reshape(rows.shape[1:])
+        product: Words = chain[-1].reshape(rows.shape[1:])
+        return product
 
     def random_chain(self, length: int, shape: tuple[int, ...]) -> Words:
         """Share prefix ANDs of fresh bits, each a mask ^ (common coins). No communication.

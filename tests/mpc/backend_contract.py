@@ -237,7 +237,7 @@ def check_open_masked(backend: Backend) -> None:
         opened, dealt = backend.open_masked(given, digits=digits, shift=shift)
         assert np.array_equal(given, row)
         assert opened.dtype == np.int64
-        total = sum(_ring_row(rank, 64 * words).astype(object) for rank in range(backend.party_count))
+        total = np.sum([_ring_row(rank, 64 * words) for rank in range(backend.party_count)], axis=0)
         masks = [_wrap(int(c) - int(x)) for c, x in zip(opened, total, strict=True)]
         unsigned = [mask % 2**64 for mask in masks]
         rows = [masks] if shift == 0 else [[mask >> shift for mask in masks], [mask >> shift for mask in unsigned]]

@@ -283,7 +283,7 @@ def test_a_check_keeps_the_provisos(numbers: tuple[int, int, int, tuple[int, ...
 
 
 def test_a_vector_too_long_for_the_ring_is_refused_beforehand() -> None:
-    with pytest.raises(ValueError, match="could be 2\\^61.0 long"):
+    with pytest.raises(ValueError, match=r"could be 2\^61\.0 long"):
         norm_check(dimension=4, scale=2.0**40, bounds=[2.0**21])
 
 

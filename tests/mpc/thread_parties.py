@@ -128,7 +128,9 @@ class SharingBackendUnsafe:
 
     def reveal_verdicts(self, verdicts: Verdicts) -> NDArray[np.bool_]:
         words = self._open("verdicts", verdicts.bits)
-        return ((words[:, np.newaxis] >> np.arange(64)) & 1).reshape(-1)[: verdicts.count] == 1
+        bits = (words[:, np.newaxis] >> np.arange(64)) & 1
+        opened: NDArray[np.bool_] = bits.reshape(-1)[: verdicts.count] == 1
+        return opened
 
     def reveal(self, vector: NoisedVector) -> RingVector:
         total = np.zeros(vector.dimension, dtype=np.int64)

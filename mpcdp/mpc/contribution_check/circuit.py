@@ -7,15 +7,16 @@ sent to each peer            8 bytes of masked coordinates, 3 of masked bits, 1/
 dealt to rank 0              56 bytes of corrections; 32 if the shift is 0
 ===========================  =======================================================
 
-and 11 rounds, the reveal included, besides one for each factor 5 in d / 64 begun: 11 for d up to 64, 12 up to 320, 15 up
-to 40,000; each further 2^19 coordinates take a few more. Everything that is opened before the last round is masked by
-what the dealer dealt for this check and for no other.
+and 11 rounds, the reveal included, besides one for each factor 5 in d / 64 begun: 11 for d up to 64, 12 up to 320, 15
+up to 40,000; each further 2^19 coordinates take a few more. Everything that is opened before the last round is masked
+by what the dealer dealt for this check and for no other.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mpcdp.mpc.backend import BLOCK_DIGITS, Backend, CorrelationRequest, NormMasks, Words
 from mpcdp.mpc.bit_slicing import LANES, digits_of, lanes, words_of
@@ -29,6 +30,8 @@ from mpcdp.mpc.contribution_check.norm_check import NormCheck
 from mpcdp.secret_sharing.shares import RingVector, SharedVector, Verdicts
 
 __all__ = ["check_contributions", "check_schedule"]
+
+_Bits = NDArray[np.bool_]
 
 _CHUNK_WORDS = 1 << 13
 """At most 2^19 coordinates are checked at a time, which bounds memory however many there are."""
@@ -97,8 +100,8 @@ def _requests(check: NormCheck, owner_count: int) -> Iterator[CorrelationRequest
     yield from conjunction_requests(LANES + 1, words)
 
 
-def _check_coordinates(backend: Backend, check: NormCheck, values: RingVector) -> tuple[Words, RingVector]:
-    """Share which coordinates are in range, one word for 64 of them, and the squares of what is left of each."""
+def _check_coordinates(backend: Backend, check: NormCheck, values: RingVector) -> tuple[_Bits, RingVector]:
+    """Share which coordinates are in range, and the squares of what is left of each."""
     digits, count = LANES - check.lowest_digit, values.size
     values = _filled(values)
     if backend.rank == 0:
@@ -119,7 +122,8 @@ def _squares(backend: Backend, check: NormCheck, opened: RingVector, masks: Norm
     """Share (a - rho)^2 = a^2 - 2 a rho + rho^2, where a is public, and rho and its square are dealt. Local."""
     opened = opened + np.int64(1 << check.lowest_digit)
     wraps = opened < 0  # c' >= M/2
-    rho, squares = (np.where(wraps, rows[-1], rows[0]) for rows in (masks.shifted, masks.squares))
+    rho = np.where(wraps, masks.shifted[-1], masks.shifted[0])
+    squares: RingVector = np.where(wraps, masks.squares[-1], masks.squares[0])
     public = (opened.view(np.uint64) >> np.uint64(check.shift)).view(np.int64)
     public = public - np.int64(9 << check.kept_digits - 3)
     squares -= 2 * public * rho
@@ -128,11 +132,11 @@ def _squares(backend: Backend, check: NormCheck, opened: RingVector, masks: Norm
     return squares
 
 
-def _for_each_owner(backend: Backend, bits: "np.ndarray[tuple[int], np.dtype[np.bool_]]", size: int) -> Words:
+def _for_each_owner(backend: Backend, bits: _Bits, size: int) -> Words:
     """Join the words of each owner's coordinates to one, shape (size,)."""
-    bits = bits.reshape(size, -1)
-    filled = np.full((size, LANES * _words(bits.shape[1])), backend.rank == 0)  # what is missing counts as in range
-    filled[:, : bits.shape[1]] = bits
+    dimension = bits.size // size
+    filled = np.full((size, LANES * _words(dimension)), backend.rank == 0)  # what is missing counts as in range
+    filled[:, :dimension] = bits.reshape(size, dimension)
     return conjunction(backend, np.ascontiguousarray(words_of(filled).T))
 
 

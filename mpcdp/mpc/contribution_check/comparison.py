@@ -146,6 +146,6 @@ def _greater(public: Words) -> Words:
 
 def _evaluate(backend: Backend, coefficients: Words, products: Words) -> Words:
     """Share the value of a polynomial on every block. Local."""
-    value = np.bitwise_xor.reduce(coefficients[1:] & products, axis=0)
+    value: Words = np.bitwise_xor.reduce(coefficients[1:] & products, axis=0)
     value ^= backend.public(coefficients[0])
     return value

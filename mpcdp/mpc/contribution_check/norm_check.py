@@ -19,16 +19,16 @@ provided that  N <= 2^n - 2^s,  n <= 61,  d (9 * 2^(q - 3) + 1)^2 < 2^63  and  Q
 
 *Proof.* z = x + 2^n lies in [2^s, 2^(n+1) - 2^s]. floor((z + r) / 2^s) - floor(r / 2^s) = floor(z / 2^s) + e with e = 1
 if the low s digits of z and r carry, else 0, and reducing c modulo M subtracts a multiple of 2^(64-s). If z = 2^(n+1) -
-2^s = 15 * 2^s, its low digits are 0 and e = 0; below, floor(z / 2^s) <= 14. So zeta <= 15. By the lemma, y = x / 2^t + f
-with |f| <= 1 - 2^-t, so sqrt(S) <= ||x|| / 2^t + (1 - 2^-t) sqrt(d), and the integer S is at most Q.  []
+2^s = 15 * 2^s, its low digits are 0 and e = 0; below, floor(z / 2^s) <= 14. So zeta <= 15. By the lemma, y = x / 2^t +
+f with |f| <= 1 - 2^-t, so sqrt(S) <= ||x|| / 2^t + (1 - 2^-t) sqrt(d), and the integer S is at most Q.  []
 
 **Theorem (soundness).** A vector that passes has  ||x|| <= 2^t sqrt(Q) + (2^t - 1) sqrt(d) <= N + 2 (2^t - 1) sqrt(d),
 whatever the masks are. With t = 0 that is ||x|| <= N exactly.
 
 *Proof.* zeta < 16 says that z = x + 2^n mod M, read as an integer in [0, M), has floor(z / 2^s) + e < 16 modulo
 2^(64-s) with e in {0, 1}: z < 2^(n+1), or e = 1 and z >= M - 2^s. So -2^n - 2^s <= x < 2^n, as integers: the lemma
-applies, |y| <= (9/8) 2^q + 1, S < 2^63 by the third proviso, and S in the ring is S as an integer. The same lemma bounds
-||x|| by 2^t ||y|| + (2^t - 1) sqrt(d).  []
+applies, |y| <= (9/8) 2^q + 1, S < 2^63 by the third proviso, and S in the ring is S as an integer. The same lemma
+bounds ||x|| by 2^t ||y|| + (2^t - 1) sqrt(d).  []
 
 **Lemma.** If -2^n - 2^s <= x < 2^n, then y = x / 2^t + f with |f| <= 1 - 2^-t, over the integers.
 
