@@ -39,7 +39,7 @@ from mpcdp.roles.session import (
     persistently,
     waiting_seconds,
 )
-from mpcdp.roles.training import Training
+from mpcdp.roles.training import Training, owner_names
 from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.task import Task
 from mpcdp.transport.channel import ComputePartyService, DealerService, Network
@@ -223,7 +223,7 @@ class Coordinator:
         parties = [self._network.compute_party(party) for party in self._parties]
         _together([partial(persistently, partial(party.open_session, "", ref), self._patience()) for party in parties])
         _log.info("session opened", session=ref.session.hex()[:16])
-        if dealer is not None:
+        if dealer is not None and self._plan.contribution_check is None:
             # From here on it is not needed. It may be away just now, and the session does not wait for it.
             threading.Thread(target=self._dismiss, args=(dealer, ref), name="dismiss-dealer", daemon=True).start()
 
@@ -273,6 +273,8 @@ class Coordinator:
         for party, release in zip(self._parties, releases, strict=True):
             if release.owners != releases[0].owners or not np.array_equal(release.values, releases[0].values):
                 raise ProtocolError(f"{party} and {self._parties[0]} released different sums in round {round_index}")
+        if left_out := expected - releases[0].owners:
+            _log.warning("owners left out", round=round_index, owners=", ".join(owner_names(self._task, left_out)))
         return releases[0]
 
     def _judged(self, training: Training) -> dict[str, float]:
@@ -289,7 +291,7 @@ class Coordinator:
         processes: dict[str, DealerService | ComputePartyService] = {
             name: self._network.compute_party(name) for name in self._parties
         }
-        if self._task.dealer is not None and reason is not None:
+        if self._task.dealer is not None and (reason is not None or self._plan.contribution_check is not None):
             processes[self._task.dealer.name] = self._network.dealer(self._task.dealer.name)
 
         def close(name: str) -> None:

@@ -134,6 +134,6 @@ def test_a_party_asks_with_a_fresh_nonce(task: Task) -> None:
     other: Any = None
     for _ in range(2):
         party = ComputeParty("party-1", task, make_plan(task), network, other, other)
-        party._ask_dealer(_request(task, "party-1").ref, "dealer", 4)
+        party._ask_dealer(_request(task, "party-1").ref, "noise-x", 4, make_plan(task).noise_schedule)
     assert asked[0].nonce != asked[1].nonce
     assert asked[0].schedule_digest == _request(task, "party-1").schedule_digest

@@ -177,9 +177,7 @@ def test_an_upload_that_never_arrives_ends_the_session_without_a_release(tmp_pat
 
 
 @pytest.mark.parametrize("victim", ["party-1", "party-3"])
-def test_a_party_that_dies_before_the_commit_keeps_the_others_from_opening(
-    tmp_path: Path, victim: str
-) -> None:
+def test_a_party_that_dies_before_the_commit_keeps_the_others_from_opening(tmp_path: Path, victim: str) -> None:
     world = _world(tmp_path, make_task(RECORDS, seconds=1.0))
 
     def kill_at_commit(parcel: Parcel) -> bytes | None:
