@@ -107,9 +107,9 @@ def measure(setting: Setting, *, notes: Sequence[str] = (), command: Command = w
 def and_gates(schedule: Sequence[CorrelationRequest]) -> int:
     """Count the AND gates, one for each of a word's lanes, that a schedule of correlations is for.
 
-    One word serves as many gates as it has rows, or links of a chain; random integers serve none.
+    One word serves as many gates as it has rows, or links of a chain; random integers and masks serve none.
     """
-    return LANES * sum(request.words * request.fan for request in schedule if request.kind != "integer")
+    return LANES * sum(request.words * request.fan for request in schedule if request.kind in ("and", "chain"))
 
 
 def document(rows: Sequence[Row]) -> dict[str, Any]:

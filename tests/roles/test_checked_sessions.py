@@ -112,7 +112,9 @@ class CheckedWorld(SessionWorld):
 
 def make_world(folder: Path, task: Task, **cheats: Cheat) -> CheckedWorld:
     datasets = {owner.name: make_dataset(task, owner.name, seed=i) for i, owner in enumerate(task.owners)}
-    return CheckedWorld(folder, task, datasets, cheats={name.replace("_", "-"): cheat for name, cheat in cheats.items()})
+    return CheckedWorld(
+        folder, task, datasets, cheats={name.replace("_", "-"): cheat for name, cheat in cheats.items()}
+    )
 
 
 def scaled(factor: float) -> Cheat:
@@ -243,7 +245,11 @@ def test_what_the_task_has_no_use_for_is_not_dealt(tmp_path: Path) -> None:
     network: Any = None
     dealer = Dealer(world.task, world.plan, network)
     ref = SessionRef(task_digest=world.task.digest, session=b"s" * 32)
-    for samples, batch, problem in ((4, "check-0-x", "check 4 owners, of 3"), (0, "check-0-x", "check 0"), (1, "x", "no")):
+    for samples, batch, problem in (
+        (4, "check-0-x", "check 4 owners, of 3"),
+        (0, "check-0-x", "check 0"),
+        (1, "x", "no"),
+    ):
         digest = schedule_digest(check_schedule(check, max(1, samples)))
         request = DealRequest(
             ref=ref, party="party-1", nonce=b"n" * 32, batch=batch, samples=samples, schedule_digest=digest
