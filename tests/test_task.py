@@ -183,7 +183,7 @@ def test_a_contribution_check_needs_the_dealer(load: Callable[[str], Task]) -> N
     assert load(text).session.contribution_check
     assert load(text).digest != load(_TEXT).digest
     alone = text[: text.index("[dealer]")] + text[text.index("[[compute_parties]]") :]
-    with pytest.raises(TaskError, match='session.contribution_check: expected with privacy.noise = "joint" only'):
+    with pytest.raises(TaskError, match=r'session\.contribution_check: expected with privacy\.noise = "joint" only'):
         load(alone.replace('noise = "joint" ', 'noise = "per-party" '))
 
 

@@ -262,9 +262,9 @@ def _print_checks(rows: Sequence[CheckRow], console: Console) -> None:
         )
     console.print(table)
     console.print(
-        "Time: of one round's check of all owners, median of the runs, the dealer's work included. ANDs and bytes: per\n"
-        "coordinate and owner; sent: by one party to each other one; dealt: by the dealer to all. Slack: how much longer\n"
-        "than an honest vector one that passes may be."
+        "Time: of one round's check of all owners, median of the runs, the dealer's work included. ANDs and bytes:\n"
+        "per coordinate and owner; sent: by one party to each other one; dealt: by the dealer to all. Slack: how much\n"
+        "longer than an honest vector one that passes may be."
     )
 
 

@@ -1,4 +1,4 @@
-"""No table makes an honest owner fail the contribution check, whatever the method; a little more than the worst does."""
+"""No table makes an honest owner fail the contribution check, whatever the method; a longer vector does."""
 
 import copy
 import tomllib
