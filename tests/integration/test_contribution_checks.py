@@ -12,7 +12,7 @@ from mpcdp.plan import make_plan
 from mpcdp.simulation import simulate
 from mpcdp.transport.channel import Role
 
-DEADLINE = 120.0
+DEADLINE = 240.0
 ROUNDS = 4
 
 

@@ -294,4 +294,4 @@ def test_a_check_of_any_task_keeps_the_provisos(dimension: int, scale: float, bo
     assert honest <= 2**check.range_digits - 2**check.lowest_digit
     slack = 2 * (2**check.shift - 1) * sqrt(dimension)
     assert check.accepted(0) <= (scale * bound * (1 + 2**-51) + sqrt(dimension) / 2 + slack) * (1 + 1e-9) + 1
-    assert check.shift == 0 or slack <= honest * dimension * 2.0**-28
+    assert check.shift == 0 or slack <= honest * dimension * 2.0**-27

@@ -111,7 +111,7 @@ def test_parties_that_lack_different_numbers_are_dealt_nothing(task: Task) -> No
         waiting = pool.submit(dealer.deal, "party-1", first)
         while not dealer._desk._requests:
             time.sleep(0.01)
-        with pytest.raises(ProtocolError, match="party-2 asks for 1024 samples of noise, party-1 for 0"):
+        with pytest.raises(ProtocolError, match="party-2 asks for 1024 samples, party-1 for 0"):
             dealer.deal("party-2", second)
         with pytest.raises(PeerTimeout, match="party-2"):
             waiting.result()
