@@ -17,7 +17,7 @@ from mpcdp.bench.processes import Command, end_with_parent, run_processes
 from mpcdp.bench.report import Report, Run, peak_memory_mib
 from mpcdp.bench.setting import DEALER, Sampler, Setting
 from mpcdp.bench.worker import CountingMesh, ask_dealer, network_of, serve_as_dealer
-from mpcdp.errors import MpcdpError
+from mpcdp.errors import MpcdpError, ProtocolError
 from mpcdp.mpc.backend import CorrelationRequest, Mesh
 from mpcdp.mpc.contribution_check import NormCheck, check_contributions, check_schedule, norm_check
 from mpcdp.secret_sharing.shares import SharedVector
@@ -192,7 +192,7 @@ def _run_once(setting: CheckSetting, network: GrpcNetwork, name: str, mesh: Mesh
         end = time.monotonic()
     source.finish()
     if not passed.all():
-        raise AssertionError("an honest vector failed")
+        raise ProtocolError("a vector of the largest honest length failed: run the same version of mpcdp everywhere")
     return Run(start, end, rounds=counting.rounds, bytes_sent=counting.bytes_sent)
 
 

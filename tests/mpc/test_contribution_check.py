@@ -108,7 +108,7 @@ def test_the_circuit_computes_what_the_text_defines(case: tuple[NormCheck, list[
 
 
 @given(case=cases())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_what_passes_is_short_and_what_is_short_passes(case: tuple[NormCheck, list[int], list[int]]) -> None:
     """Both theorems, for the definition that the circuit was just compared with."""
     check, vector, masks = case

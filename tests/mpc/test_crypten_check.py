@@ -53,7 +53,7 @@ def mixed(pattern: str) -> RingVector:
     return vectors
 
 
-@pytest.mark.parametrize("party_count", [2, 3])
+@pytest.mark.parametrize("party_count", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_verdicts_of_true_shares(party_count: int) -> None:
     for _, opened, rounds, statistics in run_check(CHECK, mixed("some"), party_count):
         assert opened.tolist() == [owner % 3 != 0 for owner in range(OWNERS)]
