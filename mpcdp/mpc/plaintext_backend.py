@@ -45,8 +45,12 @@ class PlaintextBackend:
     def and_rows(self, rows: Words, selector: Words) -> Words:
         return rows & selector
 
-    def and_random(self, rows: Words) -> Words:
-        return rows & self.random_words(rows.shape[1:])
+    def select(self, coefficients: Words, selectors: Words) -> Words:
+        return _evaluate(coefficients, selectors)
+
+    def select_random(self, coefficients: Words) -> Words:
+        shape = (len(coefficients).bit_length() - 1, *coefficients.shape[2:])
+        return _evaluate(coefficients, self.random_words(shape))
 
     def and_all(self, rows: Words) -> Words:
         product: Words = np.bitwise_and.reduce(rows, axis=0)
@@ -89,3 +93,12 @@ class PlaintextBackend:
         for payload in self._mesh.exchange(operation, np.ascontiguousarray(values, dtype="<i8").tobytes()):
             total += np.frombuffer(payload, dtype="<i8")
         return total
+
+
+def _evaluate(coefficients: Words, selectors: Words) -> Words:
+    """Evaluate polynomials, one selector after the other, the last one first."""
+    for selector in selectors[::-1]:
+        low, high = np.split(coefficients, 2)
+        coefficients = low ^ high & selector
+    result: Words = coefficients[0]
+    return result

@@ -91,7 +91,7 @@ def _requests(check: NormCheck, owner_count: int) -> Iterator[CorrelationRequest
     digits = LANES - check.lowest_digit
     for size in _groups(owner_count, check.dimension):
         for words in _chunks(size * check.dimension):
-            yield CorrelationRequest("norm", digits, words, check.shift)
+            yield CorrelationRequest("norm", digits, words, shift=check.shift)
             yield from is_small_requests(digits=digits, blocks=1, words=words)
         yield from conjunction_requests(_words(check.dimension), size)
     words = _words(owner_count)
