@@ -8,11 +8,11 @@ settings in hindsight at every epsilon, which favours them: the search is not ch
   promise than ours for one that is replaced.
 """
 
-import importlib.util
 import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class CentralMethod:
 
 def missing_libraries() -> list[str]:
     """List the libraries that are not installed."""
-    return [method.library for method in CENTRAL if importlib.util.find_spec(method.library) is None]
+    return [method.library for method in CENTRAL if find_spec(method.library) is None]
 
 
 def _diffprivlib(

@@ -84,7 +84,7 @@ def test_the_frontier_of_a_small_table(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_what_is_not_installed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(central.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("mpcdp.reproduce.central.find_spec", lambda name: None)
     monkeypatch.setattr(tables, "TABLES", {"adult": lambda folder: small_table(records=2000)})
     monkeypatch.setattr("mpcdp.cli.reproduce._work", lambda stages, console: [POINT])
     monkeypatch.setattr("sys.argv", ["mpcdp", "reproduce", "frontier", "--table", "adult", "--output", str(tmp_path)])
