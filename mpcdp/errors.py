@@ -16,7 +16,8 @@
     ├── PeerError             another process failed us (exit code 4)
     │   ├── PeerUnavailable       it cannot be reached, or its connection broke
     │   └── PeerTimeout           it is connected but did not answer within its deadline
-    └── SessionAborted        another process ended the session and said why (exit code 5)
+    ├── SessionAborted        another process ended the session and said why (exit code 5)
+    └── ProcessStopped        a signal stopped this process; started again, it goes on (exit code 6)
 
 Every message names who or which field is meant, what was expected and what to do about it; none carries a secret or a
 value computed from private records.
@@ -36,6 +37,7 @@ __all__ = [
     "PeerTimeout",
     "PeerUnavailable",
     "PlanError",
+    "ProcessStopped",
     "ProtocolError",
     "RefusedError",
     "SessionAborted",
@@ -99,14 +101,17 @@ class PeerError(MpcdpError):
     Args:
         peer: name of the process in the task.
         problem: what happened and what to do, without the name.
+        final: whether nothing is gained by asking again: the peer itself said so, or was waited for as long as the
+            task allows.
     """
 
     exit_code = 4
 
-    def __init__(self, peer: str, problem: str) -> None:
+    def __init__(self, peer: str, problem: str, *, final: bool = False) -> None:
         super().__init__(f"{peer}: {problem}")
         self.peer = peer
         self.problem = problem
+        self.final = final
 
 
 class PeerUnavailable(PeerError):
@@ -121,3 +126,9 @@ class SessionAborted(MpcdpError):
     """Another process ended the session."""
 
     exit_code = 5
+
+
+class ProcessStopped(MpcdpError):
+    """This process was asked to end, not its session: to others it looks like a crash, and they wait for its return."""
+
+    exit_code = 6

@@ -1,9 +1,26 @@
 """Files of one user that survive a power cut: what a process must remember, and nobody else may read."""
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["make_private_file", "make_private_folder", "sync_folder", "write_private_file"]
+__all__ = ["alone_in", "make_private_file", "make_private_folder", "sync_folder", "write_private_file"]
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder, which is made if it is missing, until the context ends.
+
+    Raises:
+        BlockingIOError: another process is in there.
+    """
+    path = folder / "process.lock"
+    make_private_file(path)
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system gives it back however the process ends
+        yield
 
 
 def make_private_folder(folder: Path) -> None:

@@ -30,10 +30,11 @@ from mpcdp.roles.dealer import Dealer
 from mpcdp.roles.journal import PartyJournal
 from mpcdp.roles.owner import Owner
 from mpcdp.roles.session import limits_of
+from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.task import Task
 from mpcdp.transport.channel import Member, MessageMesh
 from mpcdp.transport.grpc import GrpcNetwork
-from mpcdp.transport.mesh import Stream
+from mpcdp.transport.mesh import Lost, Stream
 from mpcdp.transport.messages import Release, SessionRef
 
 __all__ = ["main"]
@@ -91,8 +92,10 @@ class _MeteredNetwork(GrpcNetwork):
             self.sent[method] += len(message)
             yield message
 
-    def mesh(self, ref: SessionRef, names: Sequence[str]) -> AbstractContextManager[MessageMesh]:
-        return self._metered(super().mesh(ref, names))
+    def mesh(
+        self, ref: SessionRef, names: Sequence[str], lost: Lost = lambda error: None
+    ) -> AbstractContextManager[MessageMesh]:
+        return self._metered(super().mesh(ref, names, lost))
 
     @contextmanager
     def _metered(self, opening: AbstractContextManager[MessageMesh]) -> Iterator[MessageMesh]:
@@ -165,9 +168,9 @@ class _TimedCoordinator(Coordinator):
         self.seconds_by_round: list[float] = []
         self.last: Release | None = None
 
-    def _run_round(self, ref: SessionRef, round_index: int, *, previous: Release | None) -> Release:
+    def _run_round(self, ref: SessionRef, round_index: int, asked: OwnerSet | None) -> Release:
         begin = time.monotonic()
-        self.last = super()._run_round(ref, round_index, previous=previous)
+        self.last = super()._run_round(ref, round_index, asked)
         self.seconds_by_round.append(time.monotonic() - begin)
         return self.last
 

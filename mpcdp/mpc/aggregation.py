@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mpcdp.errors import ProtocolError
 from mpcdp.mpc.backend import Mesh
@@ -12,8 +12,8 @@ from mpcdp.secret_sharing.shares import SharedVector
 
 __all__ = ["RoundAgreement", "check_same", "share_of_sum"]
 
-_LAYOUT = struct.Struct("<16s32s32s32sQI")
-_DOMAIN = b"mpcdp/round/2\0\0\0"
+_LAYOUT = struct.Struct("<16s32s32s32s16sQQI")
+_DOMAIN = b"mpcdp/round/3\0\0\0"
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class RoundAgreement:
         session: session id, 32 bytes.
         plan_digest: SHA-256 of the plan, which fixes mechanism, scale and noise; 32 bytes.
         history: digest of the releases before this round; 32 bytes.
+        noise: which joint noise the session has: id of the parties' pools, 16 bytes, and its first position in them;
+            zeros when every party samples its own.
         round_index: the round, which is also the index of its noise: noise number t serves round t and no other.
         owners: the owners in the sum.
         nonces: of their masks, in the order of their positions; 32 bytes each.
@@ -32,6 +34,7 @@ class RoundAgreement:
     session: bytes
     plan_digest: bytes
     history: bytes
+    noise: tuple[bytes, int]
     round_index: int
     owners: OwnerSet
     nonces: tuple[bytes, ...]
@@ -39,7 +42,9 @@ class RoundAgreement:
     def to_bytes(self) -> bytes:
         """Return the canonical form: equal agreements have equal bytes."""
         bitmap = self.owners.to_bytes()
-        head = _LAYOUT.pack(_DOMAIN, self.session, self.plan_digest, self.history, self.round_index, len(bitmap))
+        head = _LAYOUT.pack(
+            _DOMAIN, self.session, self.plan_digest, self.history, *self.noise, self.round_index, len(bitmap)
+        )
         return b"".join((head, bitmap, *self.nonces))
 
     @classmethod
@@ -50,7 +55,7 @@ class RoundAgreement:
             ProtocolError: the bytes are not the canonical form of an agreement.
         """
         try:
-            domain, session, plan_digest, history, round_index, length = _LAYOUT.unpack_from(data)
+            domain, session, plan_digest, history, bank, first, round_index, length = _LAYOUT.unpack_from(data)
             start = _LAYOUT.size + length
             owners = OwnerSet.from_bytes(data[_LAYOUT.size : start])
         except (struct.error, ValueError) as error:
@@ -58,13 +63,13 @@ class RoundAgreement:
         nonces = tuple(data[at : at + NONCE_BYTES] for at in range(start, len(data), NONCE_BYTES))
         if domain != _DOMAIN or len(data) != start + NONCE_BYTES * len(owners):
             raise ProtocolError(f"{proposer} sent a malformed round agreement")
-        return cls(session, plan_digest, history, round_index, owners, nonces)
+        return cls(session, plan_digest, history, (bank, first), round_index, owners, nonces)
 
     def restricted_to(self, enrolled: OwnerSet) -> "RoundAgreement":
         """Leave out the owners that are not in a set."""
         kept = self.owners & enrolled
         nonces = tuple(nonce for position, nonce in self.contributions() if position in kept)
-        return RoundAgreement(self.session, self.plan_digest, self.history, self.round_index, kept, nonces)
+        return replace(self, owners=kept, nonces=nonces)
 
     def contributions(self) -> Iterator[tuple[int, bytes]]:
         """Yield each owner's position and nonce."""

@@ -3,12 +3,11 @@
 It sees sizes, timing and releases. It can stop a run; it cannot weaken privacy, which owners and parties enforce.
 """
 
-import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -17,11 +16,29 @@ import numpy as np
 import structlog
 
 from mpcdp.data.dataset import Dataset
-from mpcdp.errors import MpcdpError, PeerError, PeerTimeout, ProtocolError
+from mpcdp.errors import (
+    MpcdpError,
+    PeerError,
+    PeerTimeout,
+    ProcessStopped,
+    ProtocolError,
+    RefusedError,
+    SessionAborted,
+)
 from mpcdp.learning.model import TrainedModel
 from mpcdp.learning.scores import quality, scores
 from mpcdp.plan import Plan
-from mpcdp.roles.session import Deadline, SessionMonitor, limits_of, new_session
+from mpcdp.roles.attendance import Attending, Progress
+from mpcdp.roles.coordinator_journal import CoordinatorJournal, CoordinatorRecord
+from mpcdp.roles.session import (
+    Deadline,
+    Patience,
+    SessionMonitor,
+    limits_of,
+    new_session,
+    persistently,
+    waiting_seconds,
+)
 from mpcdp.roles.training import Training
 from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.task import Task
@@ -32,11 +49,8 @@ from mpcdp.transport.messages import (
     Attendance,
     Finished,
     Release,
-    Released,
-    RoundStarted,
     SessionEvent,
     SessionRef,
-    SessionStarted,
 )
 
 __all__ = ["Coordinator"]
@@ -46,13 +60,15 @@ _log = structlog.get_logger("mpcdp.coordinator")
 
 
 class Coordinator:
-    """Run one session of a task (fits `mpcdp.transport.channel.CoordinatorService`).
+    """Run the session of a task, from its beginning or from where an earlier process was.
+
+    Fits `mpcdp.transport.channel.CoordinatorService`.
 
     Args:
         task: what everybody agreed on.
         plan: the task's plan.
         network: this process's access to the others.
-        output: where the released model is written.
+        output: the coordinator's state folder, where the released model is written too.
         validation: public records on which the model is judged after every round, if there are any.
     """
 
@@ -67,12 +83,14 @@ class Coordinator:
         self._parties = tuple(party.name for party in task.compute_parties)
         self._monitor = SessionMonitor(task)
         self._limits = limits_of(task, dimension=plan.dimension, rounds=plan.rounds)
-        self._mailboxes: dict[str, _Mailbox] = {}
-        self._attending: set[str] = set()
         self._positions = {owner.name: position for position, owner in enumerate(task.owners)}
-        self._told: list[SessionEvent] = []
-        self._ended = False
-        self._dealt = False
+        self._journal: CoordinatorJournal | None = None
+        # All of this is read and changed while the monitor's condition is held.
+        self._mailboxes: dict[str, Attending] = {}
+        self._attending: set[str] = set()
+        self._served: set[str] = set()
+        self._last: Release | None = None
+        self._progress = Progress(self._release)
         self.seconds: dict[str, float] = {}
         """How long each phase took: joining, preparing, rounds."""
 
@@ -84,31 +102,86 @@ class Coordinator:
 
         Raises:
             PeerTimeout: too few owners joined, or a process did not answer in time.
-            PeerUnavailable: a process is gone.
+            PeerUnavailable: a process is gone, and did not come back in time.
             ProtocolError: the compute parties' answers contradict each other.
+            SessionAborted: the task's session failed before this process was started.
+            ProcessStopped: this process was asked to end; it goes on when it is started again.
         """
-        ref = new_session(self._task)
-        training = Training(self._task, self._plan, ref, source=self._task.compute_parties[0].name)
-        with self._network.serve(self):
-            try:
-                with self._timed("joining"):
-                    self._wait_for_owners()
+        with CoordinatorJournal(self._output) as journal:
+            self._journal = journal
+            record = journal.stored(self._task.digest)
+            if record is not None and record.over:
+                return self._finished_before(record)
+            if record is None:
+                record = CoordinatorRecord(new_session(self._task), False, False, None, 0, None, frozenset())
+                journal.open_session(record.ref)
+            with self._network.serve(self):
+                return self._run_session(journal, record)
+
+    def _finished_before(self, record: CoordinatorRecord) -> TrainedModel:
+        if record.reason is not None:
+            raise SessionAborted(f"the session of this task is over, it failed: {record.reason}")
+        _log.info("the session of this task is over", model=str(self._model_path))
+        return TrainedModel.load(self._model_path)
+
+    @property
+    def _model_path(self) -> Path:
+        return self._output / "model.json"
+
+    def _run_session(self, journal: CoordinatorJournal, record: CoordinatorRecord) -> TrainedModel:
+        ref = record.ref
+        try:
+            training = self._go_on(journal, record)
+            with self._timed("joining"):
+                self._wait_for_owners(record)
+            if not training.complete:
                 with self._timed("preparing"):
-                    self._open_session(ref)
+                    self._open_session(ref, started=record.started)
                 with self._timed("rounds"):
-                    last = self._run_rounds(ref, training)
-            except BaseException as error:
-                known = isinstance(error, MpcdpError)
-                reason = str(error) if known else "internal error at the coordinator: see its log"
-                self._tell_owners(Aborted(reason))
-                self._close_session(ref, reason, gone=error.peer if isinstance(error, PeerError) else "")
-                raise
-            self._tell_owners(Finished(ref=ref, last=last))
+                    self._run_rounds(journal, record, training)
+            model = training.model()
+            model.save(self._model_path)
+            self._tell_owners(Finished(ref=ref, last=None))
+            self._wait_until_served(training.owners[-1])
             self._close_session(ref, None)
-        model = training.model()
-        model.save(self._output / "model.json")
-        _log.info("finished", model=str(self._output / "model.json"))
+            journal.end(ref, None)
+            self._monitor.close(None)
+        except BaseException as error:
+            self._leave_session(journal, ref, error)
+            raise
+        _log.info("finished", model=str(self._model_path))
         return model
+
+    def _leave_session(self, journal: CoordinatorJournal, ref: SessionRef, error: BaseException) -> None:
+        """End the session for everybody, unless this process can go on with it when it is started again."""
+        if not isinstance(error, RefusedError | PeerError | SessionAborted):
+            known = error if isinstance(error, ProcessStopped) else ProcessStopped("it failed: see its log")
+            self._monitor.stop(known)
+            self._tell_owners(known)
+            self._network.give_up(known)
+            return
+        reason = str(error)
+        self._tell_owners(Aborted(reason))
+        # First the parties: owners may be waiting there for an answer.
+        self._close_session(ref, reason, gone=error.peer if isinstance(error, PeerError) else "")
+        self._network.give_up(error)
+        self._monitor.wait_for(lambda: not self._attending, Deadline(self._limits.call_seconds))
+        journal.end(ref, reason)
+        self._monitor.close(None)
+
+    def _go_on(self, journal: CoordinatorJournal, record: CoordinatorRecord) -> Training:
+        """Follow the releases that an earlier process has stored, and let owners hear of them."""
+        training = Training(self._task, self._plan, record.ref, source=self._task.compute_parties[0].name)
+        for round_index in range(record.releases):
+            self._last = journal.release(record.ref, round_index)
+            training.follow(round_index, self._last)
+        if record.started:
+            _log.info("going on", session=record.ref.session.hex()[:16], rounds=record.releases)
+            with self._monitor.changed:
+                self._served |= record.served
+                self._progress.releases = record.releases
+            self._publish(record.ref)
+        return training
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
@@ -116,11 +189,18 @@ class Coordinator:
         yield
         self.seconds[phase] = time.monotonic() - start
 
-    def _wait_for_owners(self) -> None:
+    # -- the session -----------------------------------------------------------------------------------------------
+
+    def _wait_for_owners(self, record: CoordinatorRecord) -> None:
+        """Wait for all owners; after an interruption for those of the last release, unless a round was asked for."""
+        if record.asked is not None or record.releases == self._plan.rounds:
+            return
         everybody = {owner.name for owner in self._task.owners}
+        if record.releases and self._last is not None:
+            everybody = {owner for owner in everybody if self._positions[owner] in self._last.owners}
         _log.info("waiting for owners", expected=len(everybody))
         deadline = Deadline(self._task.deadlines.start_seconds)
-        self._monitor.wait_for(lambda: self._attending == everybody, deadline)
+        self._monitor.wait_for(lambda: self._attending >= everybody, deadline)
         with self._monitor.changed:
             missing = sorted(everybody - self._attending)
         if len(everybody) - len(missing) < self._plan.minimum_owners:
@@ -130,13 +210,42 @@ class Coordinator:
                 f"{self._plan.minimum_owners} owners: see the owner's log",
             )
 
-    def _run_rounds(self, ref: SessionRef, training: Training) -> Release:
-        self._dealt = True
-        self._publish(SessionStarted(ref))
-        release: Release | None = None
-        for round_index in range(self._plan.rounds):
+    def _patience(self) -> Patience:
+        """How long a process may be away; each waits for it, so that what it says about others comes first."""
+        return Patience(waiting_seconds(self._task) + 2 * self._limits.message_seconds)
+
+    def _open_session(self, ref: SessionRef, *, started: bool) -> None:
+        """Open the session everywhere at once: parties prepare their noise together, if that is not done."""
+        dealer = None if self._task.dealer is None or started else self._network.dealer(self._task.dealer.name)
+        if dealer is not None:
+            # The dealer first: it only takes note, and the parties will ask it at once.
+            persistently(partial(dealer.open_session, "", ref), self._patience())
+        parties = [self._network.compute_party(party) for party in self._parties]
+        _together([partial(persistently, partial(party.open_session, "", ref), self._patience()) for party in parties])
+        _log.info("session opened", session=ref.session.hex()[:16])
+        if dealer is not None:
+            # From here on it is not needed. It may be away just now, and the session does not wait for it.
+            threading.Thread(target=self._dismiss, args=(dealer, ref), name="dismiss-dealer", daemon=True).start()
+
+    def _dismiss(self, dealer: DealerService, ref: SessionRef) -> None:
+        try:
+            persistently(partial(dealer.close_session, "", ref, None), self._patience())
+        except MpcdpError as error:
+            _log.warning("could not tell the dealer that it is not needed any more", problem=str(error))
+
+    def _run_rounds(self, journal: CoordinatorJournal, record: CoordinatorRecord, training: Training) -> None:
+        ref, asked = record.ref, record.asked
+        if not record.started:
+            journal.start(ref)
+        self._publish(ref)
+        for round_index in range(record.releases, self._plan.rounds):
             begin = time.monotonic()
-            release = self._run_round(ref, round_index, previous=release)
+            release = self._run_round(ref, round_index, asked)
+            asked = None
+            journal.record_release(ref, round_index, release)
+            with self._monitor.changed:
+                self._last = release
+                self._progress.releases, self._progress.open_round = round_index + 1, None
             training.follow(round_index, release)
             _log.info(
                 "round released",
@@ -147,9 +256,24 @@ class Coordinator:
                 **self._judged(training),
                 seconds=round(time.monotonic() - begin, 4),
             )
-        if release is None:
-            raise ProtocolError("the plan has no rounds")
-        return release
+
+    def _run_round(self, ref: SessionRef, round_index: int, asked: OwnerSet | None) -> Release:
+        """Ask for a round, as often as it takes, always for the same owners."""
+        with self._monitor.changed:
+            expected = OwnerSet.of(self._positions[owner] for owner in self._attending) if asked is None else asked
+            self._progress.open_round = round_index
+        self._publish(ref)
+        if asked is None:
+            self._open_journal().ask(ref, round_index, expected)
+        request = Aggregate(ref=ref, round_index=round_index, owners=expected)
+        parties = [self._network.compute_party(party) for party in self._parties]
+        releases = _together(
+            [partial(persistently, partial(party.aggregate, "", request), self._patience()) for party in parties]
+        )
+        for party, release in zip(self._parties, releases, strict=True):
+            if release.owners != releases[0].owners or not np.array_equal(release.values, releases[0].values):
+                raise ProtocolError(f"{party} and {self._parties[0]} released different sums in round {round_index}")
+        return releases[0]
 
     def _judged(self, training: Training) -> dict[str, float]:
         """Return how good the model is by now on the public validation records, to be logged."""
@@ -160,38 +284,19 @@ class Coordinator:
         values = scores(training.state.model, self._validation.features, label=label, module=module)
         return {"validation": round(quality(values, self._validation.labels, label=label), 6)}
 
-    def _open_session(self, ref: SessionRef) -> None:
-        """Open the session everywhere at once: parties prepare their noise together."""
-        if self._task.dealer is not None:
-            # The dealer first: it only takes note, and the parties will ask it at once.
-            self._network.dealer(self._task.dealer.name).open_session("", ref)
-        _together([partial(self._network.compute_party(party).open_session, "", ref) for party in self._parties])
-        _log.info("session opened", session=ref.session.hex()[:16])
-
-    def _run_round(self, ref: SessionRef, round_index: int, *, previous: Release | None) -> Release:
-        with self._monitor.changed:
-            expected = OwnerSet.of(self._positions[owner] for owner in self._attending)
-        self._publish(RoundStarted(ref=ref, round_index=round_index, previous=previous))
-        request = Aggregate(ref=ref, round_index=round_index, owners=expected)
-        releases = _together(
-            [partial(self._network.compute_party(party).aggregate, "", request) for party in self._parties]
-        )
-        for party, release in zip(self._parties, releases, strict=True):
-            if release.owners != releases[0].owners or not np.array_equal(release.values, releases[0].values):
-                raise ProtocolError(f"{party} and {self._parties[0]} released different sums in round {round_index}")
-        return releases[0]
-
     def _close_session(self, ref: SessionRef, reason: str | None, *, gone: str = "") -> None:
-        """Tell the parties that it is over, and the dealer if it may still be waiting; who is gone does not matter."""
+        """Tell the parties and the dealer that it is over; who is gone does not matter."""
         processes: dict[str, DealerService | ComputePartyService] = {
             name: self._network.compute_party(name) for name in self._parties
         }
-        if self._task.dealer is not None and not self._dealt:
+        if self._task.dealer is not None and reason is not None:
             processes[self._task.dealer.name] = self._network.dealer(self._task.dealer.name)
 
         def close(name: str) -> None:
+            call = partial(processes[name].close_session, "", ref, reason)
             try:
-                processes[name].close_session("", ref, reason)
+                # A party that must not take the session for a failed one is worth waiting for.
+                call() if reason is not None else persistently(call, Patience(self._limits.call_seconds))
             except MpcdpError as error:
                 _log.warning("could not close the session", at=name, problem=str(error))
 
@@ -204,31 +309,46 @@ class Coordinator:
 
         An owner may come back, or come late: it is first told everything that was released before.
         """
-        self._monitor.check_task(attendance.task_digest)
-        declared = self._task.owner(caller).record_count
-        if attendance.record_count != declared:
-            raise ProtocolError(f"{caller} joins with {attendance.record_count} records, the task declares {declared}")
-        mailbox = _Mailbox(
+        self._check(caller, attendance)
+        mailbox = Attending(
+            self._progress,
+            self._monitor.changed,
             partial(self._leave, caller),
             event_seconds=self._limits.session_seconds,
             leaving_seconds=self._limits.call_seconds,
         )
         with self._monitor.changed:
-            if self._monitor.closed or self._ended:
+            self._monitor.check_going_on()
+            if self._progress.end is not None and caller in self._served:
                 raise ProtocolError("the session is over")
-            if (earlier := self._mailboxes.get(caller)) is not None:
-                if not self._told:
-                    raise ProtocolError(f"{caller} is already attending: stop the other process of this owner")
-                earlier.close()  # its connection broke, and this side has not noticed yet
-            for event in self._told:
-                mailbox.put(event)
+            earlier = self._mailboxes.get(caller)
             self._mailboxes[caller] = mailbox
             self._attending.add(caller)
             self._monitor.changed.notify_all()
+        if earlier is not None:
+            earlier.close()  # its connection broke, and this side has not noticed yet
         _log.info("owner joined", owner=caller)
         return mailbox
 
-    def _leave(self, owner: str, mailbox: "_Mailbox") -> None:
+    def _check(self, caller: str, attendance: Attendance) -> None:
+        self._monitor.check_task(attendance.task_digest)
+        declared = self._task.owner(caller).record_count
+        if attendance.record_count != declared:
+            raise ProtocolError(f"{caller} joins with {attendance.record_count} records, the task declares {declared}")
+
+    def leave(self, caller: str, attendance: Attendance) -> None:
+        """Take note that an owner has its model, or will never take it, and does not come back."""
+        self._check(caller, attendance)
+        with self._monitor.changed:
+            ref = self._progress.ref
+            if ref is None or self._progress.end is None:
+                raise ProtocolError(f"{caller} leaves before the session's end")
+            if not self._monitor.closed:
+                self._open_journal().serve(ref, caller)
+            self._served.add(caller)
+            self._monitor.changed.notify_all()
+
+    def _leave(self, owner: str, mailbox: Attending) -> None:
         with self._monitor.changed:
             if self._mailboxes.get(owner) is not mailbox:
                 return  # it left before and has come back since
@@ -237,70 +357,45 @@ class Coordinator:
             self._monitor.changed.notify_all()
         _log.info("owner left", owner=owner)
 
-    def _publish(self, event: SessionEvent) -> None:
+    def _open_journal(self) -> CoordinatorJournal:
+        if self._journal is None:
+            raise ProtocolError("no session is open here")
+        return self._journal
+
+    def _release(self, round_index: int) -> Release:
+        """Read the release of a round, for an owner; the last one is in memory."""
+        ref = self._progress.ref
+        if ref is None:
+            raise ProtocolError("no session is open here")
+        if self._last is not None and round_index == self._progress.releases - 1:
+            return self._last
+        return self._open_journal().release(ref, round_index)
+
+    def _publish(self, ref: SessionRef) -> None:
+        """Let all owners see where the session stands."""
         with self._monitor.changed:
-            self._remember(event)
-            for mailbox in self._mailboxes.values():
-                mailbox.put(event)
+            self._progress.ref = ref
+            mailboxes = list(self._mailboxes.values())
+        for mailbox in mailboxes:
+            mailbox.wake()
 
-    def _remember(self, event: SessionEvent) -> None:
-        """Keep what an owner has to be told that comes later: every release, and the last call for contributions."""
-        if self._told and isinstance(self._told[-1], RoundStarted):
-            self._told.pop()
-        if isinstance(event, RoundStarted) and event.previous is not None:
-            self._told.append(Released(event.ref, event.round_index - 1, event.previous))
-            event = replace(event, previous=None)
-        self._told.append(event)
-
-    def _tell_owners(self, event: SessionEvent) -> None:
-        """Publish the last event and wait until every owner that is still there has left."""
+    def _tell_owners(self, event: Finished | Aborted | ProcessStopped) -> None:
+        """Publish the last event; after `ProcessStopped` owners come again."""
         with self._monitor.changed:
-            self._ended = True
-        self._publish(event)
-        self._monitor.wait_for(lambda: not self._attending, Deadline(self._limits.call_seconds))
-        self._monitor.close(None)
+            self._progress.end = event
+            mailboxes = list(self._mailboxes.values())
+        for mailbox in mailboxes:
+            mailbox.wake()
 
-
-class _Mailbox(Iterator[SessionEvent]):
-    """The events of one owner's attendance, until the owner leaves.
-
-    Args:
-        leave: called with this mailbox when the attendance is over, perhaps more than once, on any thread.
-        event_seconds: how long to wait for an event.
-        leaving_seconds: how long the owner may stay after the last one, to compare it with the compute parties.
-    """
-
-    def __init__(self, leave: Callable[["_Mailbox"], None], *, event_seconds: float, leaving_seconds: float) -> None:
-        self._events: queue.SimpleQueue[SessionEvent | None] = queue.SimpleQueue()
-        self._leave = leave
-        self._event_seconds = event_seconds
-        self._leaving_seconds = leaving_seconds
-        self._over = False
-
-    def put(self, event: SessionEvent) -> None:
-        """Append an event."""
-        self._events.put(event)
-
-    def close(self) -> None:
-        """End the attendance: the owner is gone."""
-        self._leave(self)
-        self._events.put(None)
-
-    def __next__(self) -> SessionEvent:
-        if self._over:
-            with suppress(queue.Empty):
-                while self._events.get(timeout=self._leaving_seconds) is not None:
-                    pass
-            self._leave(self)
-            raise StopIteration
-        try:
-            event = self._events.get(timeout=self._event_seconds)
-        except queue.Empty:
-            event = Aborted("the session took longer than the task allows: raise its deadlines")
-        if event is None:
-            raise StopIteration
-        self._over = isinstance(event, Finished | Aborted)
-        return event
+    def _wait_until_served(self, owners: OwnerSet) -> None:
+        """Wait until the owners of the last release, and all who attend, have their model: some may be coming back."""
+        expected = {owner for owner, position in self._positions.items() if position in owners}
+        deadlines = self._task.deadlines
+        deadline = Deadline(max(deadlines.start_seconds, self._limits.call_seconds))
+        if not self._monitor.wait_for(lambda: self._served >= expected | self._attending, deadline):
+            with self._monitor.changed:
+                missing = sorted((expected | self._attending) - self._served)
+            _log.warning("owners left without a word", owners=", ".join(missing))
 
 
 def _together(calls: "list[Callable[[], _T]]") -> "list[_T]":

@@ -1,10 +1,10 @@
 """The dealer: hands correlated randomness to the compute parties and never sees a share, a vector or noise."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import structlog
 
-from mpcdp.errors import PeerTimeout, ProtocolError
+from mpcdp.errors import PeerTimeout, ProcessStopped, ProtocolError
 from mpcdp.mpc.noise_bank import whole_blocks
 from mpcdp.plan import Plan
 from mpcdp.roles.dealing_desk import DealingDesk
@@ -15,11 +15,16 @@ from mpcdp.transport.messages import DealRequest, SessionRef
 
 __all__ = ["Dealer"]
 
+_BATCH = "noise-"
 _log = structlog.get_logger("mpcdp.dealer")
 
 
 class Dealer:
     """Serve one session as its dealer (fits `mpcdp.transport.channel.DealerService`).
+
+    The compute parties ask for a batch whenever they begin to prepare their noise, under a name that they have just
+    drawn: a batch that was interrupted is never continued. So there is nothing to remember, and a dealer that is
+    started again goes on with whatever it is asked.
 
     Args:
         task: what everybody agreed on.
@@ -42,41 +47,65 @@ class Dealer:
             seconds=task.deadlines.start_seconds,
         )
         self._limits = limits_of(task, dimension=plan.dimension, rounds=plan.rounds)
+        self._asked = 0
 
     def run(self) -> None:
-        """Serve until every party has been dealt everything: the rest of the session needs no dealer.
+        """Serve until the coordinator says that every party has its noise: the rest of the session needs no dealer.
 
         Raises:
-            PeerTimeout: no session was opened, or it was not used, in time.
+            PeerTimeout: no session needed a dealer, or it did not get on, in time.
             SessionAborted: the coordinator ended the session before.
         """
+        coordinator = self._task.coordinator.name
         with self._network.serve(self):
-            _log.info("waiting for a session")
-            if not self._monitor.wait_for(lambda: self._monitor.opened, Deadline(waiting_seconds(self._task))):
-                raise PeerTimeout(self._task.coordinator.name, "it opened no session in time: see its log")
-            self._desk.wait_until_dealt("noise", seconds=self._limits.prepare_seconds)
+            try:
+                _log.info("waiting for a session")
+                if not self._wait_for_change(lambda: self._monitor.opened, waiting_seconds(self._task)):
+                    raise PeerTimeout(
+                        coordinator,
+                        "it opened no session in time: see its log; a session whose noise is prepared needs no dealer, "
+                        "and then all is well",
+                    )
+                while not self._monitor.closed:
+                    seconds = waiting_seconds(self._task) + self._limits.prepare_seconds
+                    if not self._wait_for_change(lambda: self._monitor.closed, seconds):
+                        raise PeerTimeout(coordinator, "it did not say that the compute parties are ready: see its log")
+            except ProcessStopped as error:
+                self._monitor.stop(error)
+                raise
         _log.info("session finished")
 
+    def _wait_for_change(self, happened: Callable[[], bool], seconds: float) -> bool:
+        """Wait for something, or for a party to ask for a batch."""
+        with self._monitor.changed:
+            asked = self._asked
+        return self._monitor.wait_for(lambda: happened() or self._asked != asked, Deadline(seconds))
+
     def open_session(self, caller: str, ref: SessionRef) -> None:
-        """Bind the dealer to a session."""
+        """Bind the dealer to a session; again, it changes nothing."""
         self._monitor.open(ref)
         _log.info("session opened", session=ref.session.hex()[:16])
 
     def deal(self, caller: str, request: DealRequest) -> tuple[bytes, Iterator[bytes]]:
         """Wait for every party's request, then return this party's seed and, for rank 0, the corrections.
 
+        A dealer that was started again is bound to the session by the first request.
+
         Raises:
             ProtocolError: another session, batch or schedule, more samples than the plan needs, or a second request.
             PeerTimeout: a party did not ask in time.
+            PeerUnavailable: a party has begun anew.
         """
-        self._monitor.check(request.ref)
-        if request.batch != "noise":
+        self._monitor.open(request.ref)
+        if not request.batch.startswith(_BATCH):
             raise ProtocolError(f"there is no batch named {request.batch!r} in this task")
         largest = whole_blocks(self._plan.dimension * self._plan.rounds)
         if request.samples > largest:
             raise ProtocolError(f"{caller} asks for {request.samples} samples of noise, the task needs {largest}")
+        with self._monitor.changed:
+            self._asked += 1
         return self._desk.deal(caller, request)
 
     def close_session(self, caller: str, ref: SessionRef, reason: str | None) -> None:
-        """End the session."""
+        """End the session: it failed, or it needs no dealer any more."""
         self._monitor.end(ref, reason)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import structlog
 
-from mpcdp.errors import PeerTimeout, ProtocolError
+from mpcdp.errors import PeerTimeout, PeerUnavailable, ProtocolError
 from mpcdp.mpc.dealing import batch_seeds, deal, schedule_digest
 from mpcdp.mpc.noise import UniversalNoise
 from mpcdp.roles.session import Deadline, SessionMonitor
@@ -18,6 +18,8 @@ _log = structlog.get_logger("mpcdp.dealer")
 
 class DealingDesk:
     """Deals every batch once to every compute party, as soon as all of them have asked for it.
+
+    A party that asks for another batch has given up those that it was waiting for: it has begun anew.
 
     Args:
         noise: what the correlated randomness is for.
@@ -51,6 +53,7 @@ class DealingDesk:
             ProtocolError: another schedule or number of samples than the dealer or another party has, or a second
                 request for the batch.
             PeerTimeout: a party did not ask in time.
+            PeerUnavailable: a party has begun anew, and will never take this batch.
         """
         schedule = self._noise.schedule(request.samples) if request.samples else ()
         if request.schedule_digest != schedule_digest(schedule):
@@ -59,14 +62,21 @@ class DealingDesk:
         with self._monitor.changed:
             self._write_down(caller, request)
             self._monitor.changed.notify_all()
-        if not self._monitor.wait_for(lambda: batch in self._seeds, Deadline(self._seconds)):
+        if not self._monitor.wait_for(
+            lambda: batch in self._seeds or batch not in self._requests, Deadline(self._seconds)
+        ):
             missing = next(party for party in self._parties if party not in self._requests[batch])
             raise PeerTimeout(missing, "it did not ask the dealer for correlated randomness in time: see its log")
+        if batch not in self._seeds:
+            raise PeerUnavailable(caller, "another party has begun anew: it asks for another batch")
         rank, seeds = self._parties.index(caller), self._seeds[batch]
         _log.info("dealing", party=caller, batch=batch, samples=request.samples)
         return seeds[rank], self._stream(caller, batch, deal(schedule, seeds) if rank == 0 else iter(()))
 
     def _write_down(self, caller: str, request: DealRequest) -> None:
+        for batch, asked in list(self._requests.items()):
+            if batch != request.batch and batch not in self._seeds and caller in asked:
+                del self._requests[batch]
         requests = self._requests.setdefault(request.batch, {})
         if caller in requests:
             raise ProtocolError(f"{caller} has already been dealt this batch, and a batch is dealt once")

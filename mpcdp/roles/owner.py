@@ -1,9 +1,10 @@
 """A data owner: computes contributions from its own table and sends them out as shares only."""
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import structlog
@@ -11,13 +12,13 @@ from numpy.typing import NDArray
 
 from mpcdp.data.dataset import Dataset
 from mpcdp.data.table import read_dataset
-from mpcdp.errors import DataError, LateUpload, PeerUnavailable, ProtocolError, SessionAborted
+from mpcdp.errors import DataError, LateUpload, MpcdpError, PeerError, PeerUnavailable, ProtocolError, SessionAborted
 from mpcdp.learning.method import TrainingState
 from mpcdp.learning.model import TrainedModel
 from mpcdp.plan import Plan
 from mpcdp.privacy.ledger import Ledger
 from mpcdp.roles.owner_secret import OwnerSecret
-from mpcdp.roles.session import Deadline, SessionMonitor
+from mpcdp.roles.session import Patience, SessionMonitor, limits_of, persistently, waiting_seconds
 from mpcdp.roles.training import History, Training, owner_names
 from mpcdp.secret_sharing.additive import last_share, mask_nonce
 from mpcdp.task import Task
@@ -39,7 +40,7 @@ from mpcdp.transport.messages import (
 
 __all__ = ["Owner", "check_table"]
 
-_PAUSE_SECONDS = 0.5
+_T = TypeVar("_T")
 _log = structlog.get_logger("mpcdp.owner")
 
 
@@ -93,11 +94,11 @@ class Owner:
         self._secret = OwnerSecret(output, task.digest)
         self._first = np.zeros(0)
         self._training: Training | None = None
-        self._answered = 0
-        self._patience = Deadline(0)
+        self._limits = limits_of(task, dimension=plan.dimension, rounds=plan.rounds)
+        self._patience = Patience(waiting_seconds(task))
 
     def run(self) -> TrainedModel:
-        """Attend the task's session until its end.
+        """Attend the task's session until its end; an earlier process may have been there before.
 
         Returns:
             The released model, which is also written to ``output``.
@@ -108,30 +109,48 @@ class Owner:
             SessionAborted: the coordinator ended the session without a model.
             PeerError: another process failed.
         """
+        if (model := self._finished_before()) is not None:
+            return model
         if not (self._secret.kept and self._ledger.charged(self._task.digest)):  # else it comes back to its session
             self._ledger.check(self._task.digest, task_name=self._task.name, cost=self._plan.cost)
         # The first state is public. Training on it now keeps a table that trains slowly from missing a deadline later:
         # once an owner has joined, nothing it does or fails to do may depend on a record.
         self._first = self._contribution(self._method.initial_state())
-        while True:
-            try:
-                return self._attend()
-            except PeerUnavailable as error:
-                if not self._may_return(error):
-                    raise
-                _log.warning("the coordinator is away, trying again", problem=str(error))
-                time.sleep(_PAUSE_SECONDS)
+        # What is released while the connection is broken is told when it is back.
+        return persistently(self._attend, self._patience)
 
-    def _may_return(self, error: PeerUnavailable) -> bool:
-        """Whether to attend again after a broken connection: what is released meanwhile will be told then."""
-        return self._training is not None and error.peer == self._coordinator and self._patience.remaining() > 0
+    def _finished_before(self) -> TrainedModel | None:
+        """Return the model of this task if an earlier process has written it: then nothing is left to do."""
+        with suppress(MpcdpError):
+            model = TrainedModel.load(self._model_path)
+            if model.task_digest == self._task.digest.hex():
+                self._secret.destroy()
+                _log.info("the session of this task is over", model=str(self._model_path))
+                return model
+        return None
+
+    @property
+    def _model_path(self) -> Path:
+        return self._output / "model.json"
+
+    @property
+    def _attendance(self) -> Attendance:
+        return Attendance(self._task.digest, self._name, self._dataset.record_count)
+
+    def _ask(self, call: Callable[[], _T]) -> _T:
+        """Call a compute party, and again when it was away: it has been started again, and knows what it was told."""
+        seconds = waiting_seconds(self._task) + 2 * self._limits.message_seconds
+        try:
+            return persistently(call, Patience(seconds))
+        except PeerError as error:
+            error.final = True  # it was waited for; attending the session again would not help
+            raise
 
     def _attend(self) -> TrainedModel:
-        attendance = Attendance(self._task.digest, self._name, self._dataset.record_count)
         _log.info("joining", coordinator=self._coordinator)
-        with _leaving(self._network.coordinator(self._coordinator).attend(self._name, attendance)) as events:
+        with _leaving(self._network.coordinator(self._coordinator).attend(self._name, self._attendance)) as events:
             for event in events:
-                self._patience = Deadline(self._task.deadlines.start_seconds)
+                self._patience.renew()
                 match event:
                     case SessionStarted():
                         self._start(event.ref)
@@ -162,10 +181,13 @@ class Owner:
         )
         _log.info("charged", epsilon=self._plan.cost.epsilon, delta=self._plan.cost.delta)
         uses = [
-            self._network.compute_party(party).enrol(self._name, Enrolment(ref=ref, owner=self._name, key=key))
+            self._ask(partial(self._network.compute_party(party).enrol, self._name, self._enrolment(ref, key)))
             for party, key in zip(self._parties, (*self._mask_keys(ref), b""), strict=True)
         ]
         self._record_noise(ref, uses)
+
+    def _enrolment(self, ref: SessionRef, key: bytes) -> Enrolment:
+        return Enrolment(ref=ref, owner=self._name, key=key)
 
     def _record_noise(self, ref: SessionRef, uses: list[NoiseUse | None]) -> None:
         """Remember which noise the session gets: parties that were all restored would use it again."""
@@ -199,18 +221,19 @@ class Owner:
                 f"{self._coordinator} asks for round {event.round_index}, but round {training.history.rounds} of "
                 f"{self._plan.rounds} is next"
             )
-        if event.round_index < self._answered:
-            return  # asked again after a broken connection
-        self._answered = event.round_index + 1
+        if event.round_index < self._secret.answered:
+            return  # asked again after a broken connection, or after this process was started again
         first = event.round_index == 0
         contribution = self._first if first else self._contribution(training.state)
         upload = self._share(event.ref, training.history, contribution)
         try:
-            self._network.compute_party(self._parties[-1]).upload(self._name, upload)
+            self._ask(partial(self._network.compute_party(self._parties[-1]).upload, self._name, upload))
         except LateUpload as error:
             _log.warning("left out of a round", round=event.round_index, problem=str(error))
         else:
             _log.info("uploaded", round=event.round_index)
+        # From here on no share for this round leaves this owner, whatever state the parties are in.
+        self._secret.note_answered(event.round_index + 1)
 
     def _contribution(self, state: TrainingState) -> NDArray[np.float64]:
         return self._method.contribution(self._dataset, state, key=self._secret.round_key(state.round_index))
@@ -229,20 +252,37 @@ class Owner:
 
     def _finish(self, ref: SessionRef) -> TrainedModel:
         training = self._session(ref)
+        try:
+            self._compare(ref, training)
+            self._ledger.record_releases(ref.session, [owner_names(self._task, owners) for owners in training.owners])
+            model = training.model()
+            model.save(self._model_path)
+        except MpcdpError:
+            self._leave()
+            raise
+        self._leave()
+        self._secret.destroy()
+        _log.info("finished", model=str(self._model_path))
+        return model
+
+    def _compare(self, ref: SessionRef, training: Training) -> None:
+        """Make sure that what the coordinator told is what every party released."""
         if not training.complete:
             raise ProtocolError(f"{self._coordinator} ends the session before all of its rounds were released")
         for party in self._parties:
-            if self._network.compute_party(party).outcome(self._name, ref) != training.history.outcome:
+            outcome = self._ask(partial(self._network.compute_party(party).outcome, self._name, ref))
+            if outcome != training.history.outcome:
                 raise ProtocolError(
                     f"{party} released something else than {self._coordinator} told: do not use its model, and ask "
                     "both organisations for their logs"
                 )
-        self._ledger.record_releases(ref.session, [owner_names(self._task, owners) for owners in training.owners])
-        model = training.model()
-        model.save(self._output / "model.json")
-        self._secret.destroy()
-        _log.info("finished", model=str(self._output / "model.json"))
-        return model
+
+    def _leave(self) -> None:
+        """Tell the coordinator not to wait for this owner; it does so for a while in any case."""
+        try:
+            self._network.coordinator(self._coordinator).leave(self._name, self._attendance)
+        except PeerError as error:
+            _log.warning("could not take leave", problem=str(error))
 
 
 @contextmanager

@@ -1,12 +1,15 @@
-"""The one secret an owner keeps through a session, so that its process can end and come back."""
+"""What an owner keeps through a session, so that its process can end and come back: one secret and one number."""
 
+import os
 from pathlib import Path
 
 from mpcdp.errors import ConfigError
-from mpcdp.private_files import write_private_file
+from mpcdp.private_files import make_private_file, write_private_file
 from mpcdp.secret_sharing.randomness import KEY_BYTES, derive_key, random_key
 
 __all__ = ["OwnerSecret"]
+
+_ANSWERED_BYTES = 8
 
 
 class OwnerSecret:
@@ -25,12 +28,15 @@ class OwnerSecret:
 
     def __init__(self, folder: Path, task_digest: bytes) -> None:
         self._path = folder / f"session-{task_digest.hex()[:32]}.secret"
+        self._answered_path = self._path.with_suffix(".answered")
         try:
             self.kept = self._path.exists()
             """Whether an earlier process of this owner made it: this one comes back to a session."""
             if not self.kept:
                 write_private_file(self._path, random_key())
             self._secret = self._path.read_bytes()
+            make_private_file(self._answered_path)
+            self._answered = int.from_bytes(self._answered_path.read_bytes()[:_ANSWERED_BYTES], "big")
         except OSError as error:
             raise ConfigError(f"state folder {folder}: {error}; give this process a folder it can write") from error
         if len(self._secret) != KEY_BYTES:
@@ -52,6 +58,21 @@ class OwnerSecret:
         """Return the key of what a method draws at random in one round, 32 bytes."""
         return derive_key(self._secret, salt=b"", purpose=f"contribution/{round_index}")
 
+    @property
+    def answered(self) -> int:
+        """The first round for which no upload was answered: shares for earlier rounds are never sent again."""
+        return self._answered
+
+    def note_answered(self, rounds: int) -> None:
+        """Remember that uploads for all rounds before this one were answered; it survives a crash of this process."""
+        self._answered = max(self._answered, rounds)
+        descriptor = os.open(self._answered_path, os.O_WRONLY)
+        try:
+            os.pwrite(descriptor, self._answered.to_bytes(_ANSWERED_BYTES, "big"), 0)
+        finally:
+            os.close(descriptor)
+
     def destroy(self) -> None:
         """Delete it: the session is over."""
         self._path.unlink(missing_ok=True)
+        self._answered_path.unlink(missing_ok=True)

@@ -6,8 +6,8 @@ import logging
 import resource
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import structlog
 
 from mpcdp.config import ComputePartyConfig, CoordinatorConfig, DealerConfig, OwnerConfig, load_config
-from mpcdp.errors import MpcdpError, SessionAborted
+from mpcdp.errors import ConfigError, MpcdpError, ProcessStopped
 from mpcdp.plan import Plan, make_plan
+from mpcdp.private_files import alone_in
 from mpcdp.roles.session import limits_of
 from mpcdp.task import Task, load_task
 
@@ -79,7 +80,7 @@ def run_process(config_type: type[_Config], start: Callable[[Process[_Config]], 
     try:
         process = _prepare(config_type, arguments.config)
         structlog.contextvars.bind_contextvars(process=process.config.name, task=process.task.digest.hex()[:16])
-        with process.network:
+        with _own_state(process.config.state), process.network:
             start(process)
     except MpcdpError as error:
         _log.error("failed", error=type(error).__name__, problem=str(error))
@@ -88,6 +89,19 @@ def run_process(config_type: type[_Config], start: Callable[[Process[_Config]], 
         _log.exception("internal error")
         return 1
     return 0
+
+
+@contextmanager
+def _own_state(folder: Path) -> Iterator[None]:
+    """Make sure that no second process uses a state folder: two that agree to one thing each would be two parties."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(alone_in(folder))
+        except BlockingIOError as error:
+            raise ConfigError(f"state folder {folder}: another process uses it; wait for its end or stop it") from error
+        except OSError as error:
+            raise ConfigError(f"state folder {folder}: {error}; give this process a folder it can write") from error
+        yield
 
 
 def _prepare(config_type: type[_Config], path: Path) -> Process[_Config]:
@@ -126,10 +140,10 @@ def log_as_json(level: int = logging.INFO) -> None:
 
 
 def end_on_signals() -> None:
-    """Let SIGTERM and SIGINT raise `SessionAborted`, so that everything is closed in order."""
+    """Let SIGTERM and SIGINT raise `ProcessStopped`, so that everything is closed in order."""
 
     def end(number: int, frame: FrameType | None) -> None:
-        raise SessionAborted(f"stopped by {signal.Signals(number).name}")
+        raise ProcessStopped(f"stopped by {signal.Signals(number).name}: started again, it goes on")
 
     for number in (signal.SIGTERM, signal.SIGINT):
         with suppress(ValueError):  # not on the main thread: an embedding program handles signals itself

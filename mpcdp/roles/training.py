@@ -35,11 +35,14 @@ class History:
     Args:
         ref: the session.
         plan_digest: of the plan, 32 bytes.
+        outcome: of an earlier process or of another party, to go on from; from the beginning when absent.
     """
 
-    def __init__(self, ref: SessionRef, plan_digest: bytes) -> None:
+    def __init__(self, ref: SessionRef, plan_digest: bytes, outcome: Outcome | None = None) -> None:
         self._rounds = 0
         self._digest = hashlib.sha256(b"mpcdp/history/1\0" + ref.task_digest + ref.session + plan_digest).digest()
+        if outcome is not None:
+            self._rounds, self._digest = outcome.rounds, outcome.history
 
     @property
     def rounds(self) -> int:

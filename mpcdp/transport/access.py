@@ -15,6 +15,7 @@ _EVERYBODY: frozenset[Role] = frozenset({"owner", "compute", "dealer", "coordina
 CALLERS: Mapping[tuple[Role, str], frozenset[Role]] = {
     ("coordinator", REACH): _EVERYBODY,
     ("coordinator", "Coordinator/Attend"): frozenset({"owner"}),
+    ("coordinator", "Coordinator/Leave"): frozenset({"owner"}),
     ("compute", REACH): _EVERYBODY,
     ("compute", "ComputeParty/OpenSession"): frozenset({"coordinator"}),
     ("compute", "ComputeParty/Enrol"): frozenset({"owner"}),

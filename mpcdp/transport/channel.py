@@ -5,11 +5,12 @@ refuses, before a service sees the message, a certificate that is not in the tas
 method, and a message that claims to be from somebody else.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from mpcdp.errors import MpcdpError
 from mpcdp.transport.messages import (
     Aggregate,
     Attendance,
@@ -59,11 +60,11 @@ class Limits:
 
     Args:
         dimension: largest vector length d accepted.
-        connect_seconds: deadline for reaching a peer for the first time.
-        call_seconds: deadline of a call that is answered at once (enrol, upload, close_session).
+        connect_seconds: deadline for reaching a peer for the first time, or again after it was lost.
+        call_seconds: deadline of a call that is answered at once (enrol, outcome, close_session).
         prepare_seconds: deadline of a call during which noise is prepared (open_session, deal).
-        message_seconds: deadline of one message between compute parties and of aggregate; contains an owner's time to
-            contribute.
+        message_seconds: deadline of one message between compute parties, of aggregate and of upload; contains an
+            owner's time to contribute.
         session_seconds: deadline of a whole session (attend).
     """
 
@@ -87,6 +88,10 @@ class CoordinatorService(Protocol):
         """
         ...
 
+    def leave(self, caller: str, attendance: Attendance) -> None:
+        """Take note that an owner has its model, or will never take it, and does not come back. Callers: owners."""
+        ...
+
 
 class ComputePartyService(Protocol):
     """What a compute party answers."""
@@ -104,7 +109,14 @@ class ComputePartyService(Protocol):
         ...
 
     def upload(self, caller: str, upload: Upload) -> None:
-        """Take an owner's share of one round. Callers: owners. Only the last party accepts it."""
+        """Take an owner's share of one round. Callers: owners. Only the last party accepts it.
+
+        Answered once every party has bound the round to its owners on disk: the share need not be sent again, whatever
+        happens. A caller that gets no answer sends the same bytes again.
+
+        Raises:
+            LateUpload: the round was bound without this owner.
+        """
         ...
 
     def outcome(self, caller: str, ref: SessionRef) -> Outcome:
@@ -172,7 +184,9 @@ class Network(Protocol):
         """Return a client; its methods ignore ``caller``."""
         ...
 
-    def mesh(self, ref: SessionRef, names: Sequence[str]) -> AbstractContextManager[MessageMesh]:
+    def mesh(
+        self, ref: SessionRef, names: Sequence[str], lost: Callable[[MpcdpError], None] = ...
+    ) -> AbstractContextManager[MessageMesh]:
         """Connect this compute party, which must be serving, with the others.
 
         Leaving the context says goodbye and waits for theirs; leaving it with an error tells them why.
@@ -180,7 +194,12 @@ class Network(Protocol):
         Args:
             ref: the session; peers of another session are refused.
             names: all compute parties in rank order, this process among them.
+            lost: told, on any thread, when a connection breaks, also while nobody waits for a message; must not wait.
         """
+        ...
+
+    def give_up(self, error: MpcdpError) -> None:
+        """Wait for nobody any more: whoever waits for a peer or for a message of the mesh gets this error."""
         ...
 
     def bytes_sent(self) -> Mapping[str, int]:

@@ -61,6 +61,10 @@ class CoordinatorClient(_Client):
             *self._call("Coordinator/Attend", [codec.write_attendance(attendance)], self._limits.session_seconds)
         )
 
+    def leave(self, caller: str, attendance: Attendance) -> None:
+        """Say that the model is there."""
+        self._do("Coordinator/Leave", [codec.write_attendance(attendance)], self._limits.call_seconds)
+
 
 def _until_closed(stream: Stream, reader: Reader) -> Iterator[SessionEvent]:
     try:
@@ -85,8 +89,8 @@ class ComputePartyClient(_Client):
             stream.cancel()
 
     def upload(self, caller: str, upload: Upload) -> None:
-        """Send a share, 8 d bytes."""
-        self._do("ComputeParty/Upload", codec.write_upload(upload), self._limits.call_seconds)
+        """Send a share, 8 d bytes; return once the round is bound."""
+        self._do("ComputeParty/Upload", codec.write_upload(upload), self._limits.message_seconds)
 
     def outcome(self, caller: str, ref: SessionRef) -> Outcome:
         """Ask what was released; the answer has 32 bytes."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import structlog
 
 from mpcdp import errors
-from mpcdp.errors import MpcdpError, PeerError, PeerTimeout, PeerUnavailable
+from mpcdp.errors import MpcdpError, PeerError, PeerTimeout, PeerUnavailable, ProcessStopped
 from mpcdp.transport.reader import printable
 
 __all__ = ["INTERNAL", "Failure", "broken", "error_of", "failure_of", "late"]
@@ -53,7 +53,9 @@ def error_of(failure: Failure, *, peer: str) -> MpcdpError:
     kind = _KINDS.get(failure.kind, PeerError)
     # A process that names itself need not be named twice.
     text = printable(failure.text).removeprefix(f"{peer}: ")
-    return kind(peer, text) if issubclass(kind, PeerError) else kind(f"{peer}: {text}")
+    if kind is ProcessStopped:
+        return PeerUnavailable(peer, text)  # it will be back, and know what it was asked
+    return kind(peer, text, final=True) if issubclass(kind, PeerError) else kind(f"{peer}: {text}")
 
 
 def broken(peer: str, method: str) -> PeerUnavailable:

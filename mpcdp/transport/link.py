@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from mpcdp.errors import MpcdpError, PeerTimeout, PeerUnavailable, ProtocolError
 from mpcdp.transport.frames import Goodbye, Hello, Payload, read_frames, write_goodbye
@@ -35,6 +35,8 @@ class Link:
         """Whether it belongs to the mesh that is open."""
         self.ended = False
         """Whether the peer's side of the stream is over."""
+        self.lost: Callable[[MpcdpError], None] | None = None
+        """Told, on any thread, when a connection that belongs to an open mesh breaks."""
         self._changed = changed
         self._arrived = arrived
         self._payloads: deque[Payload] = deque()
@@ -99,6 +101,8 @@ class Link:
             if self.failure is None and not self.goodbye:
                 self.failure = error
                 self.send(write_goodbye(str(error)))
+                if self.lost is not None:
+                    self.lost(error)
             self.end()
             self._arrived.put(None)
             self._changed.notify_all()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
-from mpcdp.errors import MpcdpError, PeerTimeout, ProtocolError
+from mpcdp.errors import MpcdpError, PeerError, PeerTimeout, PeerUnavailable, ProtocolError
 from mpcdp.transport.channel import Limits
 from mpcdp.transport.frames import (
     OPERATION_CHARACTERS,
@@ -21,12 +21,13 @@ from mpcdp.transport.link import Link
 from mpcdp.transport.messages import SessionRef
 from mpcdp.transport.reader import Reader
 
-__all__ = ["LinkMesh", "MeshGate", "Stream"]
+__all__ = ["LinkMesh", "Lost", "MeshGate", "Stream"]
 
 _FAREWELL_SECONDS = 1.0
 """How long a party that leaves because of an error tries to tell its peers why."""
 
 _CURE = "see its log, or give it longer under [deadlines] in the task"
+_ONE_PROCESS = "if nobody has started it again, end the second process of this party"
 
 
 class Stream(Protocol):
@@ -43,6 +44,9 @@ class Stream(Protocol):
 
 Dial = Callable[[str, Iterator[bytes]], Stream]
 """Opens a stream to a peer by name and sends it frames."""
+
+Lost = Callable[[MpcdpError], None]
+"""Told, on any thread, that a connection of an open mesh broke. It must not wait for anything."""
 
 
 class LinkMesh:
@@ -164,6 +168,9 @@ class LinkMesh:
 class MeshGate:
     """Where the streams of one compute party meet: those it opens and those it is called with.
 
+    A peer that calls again replaces its earlier stream: it was started again, or lost the connection before this side
+    noticed. The mesh of the earlier stream is of no use from then on, and the new one waits for the next mesh.
+
     Args:
         me: name of this party.
         limits: deadlines.
@@ -176,20 +183,36 @@ class MeshGate:
         self._arrived: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._links: dict[str, Link] = {}
         self._expected: Hello | None = None
+        self._forming = False
+        self._opened: Hello | None = None
+        self._abandoned: MpcdpError | None = None
+
+    @property
+    def abandoned(self) -> MpcdpError | None:
+        """Why no mesh is opened any more."""
+        return self._abandoned
+
+    def abandon(self, error: MpcdpError) -> None:
+        """Break the open mesh, and open none any more: whoever waits for a peer gets this error, and peers its text."""
+        with self._changed:
+            self._abandoned = self._abandoned or error
+            for link in self._links.values():
+                link.fail(error)
+            self._changed.notify_all()
 
     def accept(self, caller: str, reader: Reader) -> Iterator[bytes]:
         """Answer a peer of higher rank; a stream that comes before `open` waits for it.
 
         Raises:
-            ProtocolError: the peer is already connected, of another session, or should have been called by us.
+            ProtocolError: the peer is of another session, or should have been called by us.
             PeerTimeout: this party opened no mesh in time.
         """
         link = Link(caller, self._changed, self._arrived)
         with self._changed:
             known = self._links.get(caller)
-            if known is not None and (known.admitted or known.failure is None):
-                raise ProtocolError(f"{caller} is already connected: stop the other process of this party")
             self._links[caller] = link
+            if known is not None:
+                known.fail(PeerUnavailable(caller, f"it has connected again: {_ONE_PROCESS}"))
         try:
             link.start_reading(reader)
             yield self._admit(link)
@@ -205,14 +228,14 @@ class MeshGate:
         seconds = self._limits.connect_seconds
         with self._changed:
             self._changed.wait_for(
-                lambda: link.failure is not None or (link.hello is not None and self._expected is not None), seconds
+                lambda: link.failure or self._abandoned or (link.hello is not None and self._forming), seconds
             )
-            if link.failure is not None:
-                raise link.failure
+            if (failure := link.failure or self._abandoned) is not None:
+                raise failure
             if link.hello is None:
                 raise ProtocolError(f"{link.peer}: said no hello within {seconds:g} s")
             expected = self._expected
-            if expected is None:
+            if expected is None or not self._forming:
                 raise PeerTimeout(self._me, f"it did not join the session within {seconds:g} s: see its log")
             _check_hello(link, expected)
             if link.peer not in expected.parties[expected.parties.index(self._me) + 1 :]:
@@ -222,31 +245,29 @@ class MeshGate:
         return write_hello(self._me, expected)
 
     @contextmanager
-    def open(self, ref: SessionRef, names: Sequence[str], dial: Dial) -> Iterator[LinkMesh]:
+    def open(self, ref: SessionRef, names: Sequence[str], dial: Dial, lost: Lost) -> Iterator[LinkMesh]:
         """Connect with all other parties; leaving says goodbye and waits for theirs, or tells them of an error.
 
         Args:
             ref: the session.
             names: all compute parties in rank order, this one among them.
             dial: opens a stream to a peer of lower rank.
+            lost: told of a connection that breaks while the mesh is open, also while nobody waits for a message.
 
         Raises:
             PeerError: a peer is not there, late, or left before its end.
             ProtocolError: a peer takes part in another session, or this party already in one.
+            MpcdpError: whatever `abandon` was called with.
         """
         hello = Hello(ref=ref, parties=tuple(names))
         rank = hello.parties.index(self._me)
-        with self._changed:
-            if self._expected is not None:
-                raise ProtocolError(f"{self._me} takes part in another session: one at a time")
-            self._expected = hello
-            self._changed.notify_all()
+        self._begin(hello)
         streams: list[Stream] = []
         try:
             deadline = time.monotonic() + self._limits.connect_seconds
             for peer in hello.parties[:rank]:
                 streams.append(self._dial(peer, hello, dial))
-            links = self._wait_for_links(hello, rank, deadline)
+            links = self._wait_for_links(hello, rank, deadline, lost)
             mesh = LinkMesh(
                 rank, links, seconds=self._limits.message_seconds, changed=self._changed, arrived=self._arrived
             )
@@ -259,10 +280,23 @@ class MeshGate:
             for stream in streams:
                 stream.cancel()
             with self._changed:
-                self._expected = None
-                self._links = {
-                    name: link for name, link in self._links.items() if not (link.admitted or link.hello == hello)
-                }
+                self._expected, self._forming = None, False
+                self._forget_links(lambda link: link.admitted or (link.failure is not None and link.hello == hello))
+
+    def _begin(self, hello: Hello) -> None:
+        with self._changed:
+            if self._abandoned is not None:
+                raise self._abandoned
+            if self._expected is not None:
+                raise ProtocolError(f"{self._me} takes part in another session: one at a time")
+            if self._opened == hello:
+                # A peer that called meanwhile, and gave up because another one was away, will call again.
+                self._forget_links(lambda link: isinstance(link.failure, PeerError))
+            self._expected, self._forming, self._opened = hello, True, hello
+            self._changed.notify_all()
+
+    def _forget_links(self, over: Callable[[Link], bool]) -> None:
+        self._links = {name: link for name, link in self._links.items() if not over(link)}
 
     def _dial(self, peer: str, hello: Hello, dial: Dial) -> Stream:
         link = Link(peer, self._changed, self._arrived)
@@ -274,7 +308,7 @@ class MeshGate:
         link.start_reading(Reader(peer, stream, self._limits))
         return stream
 
-    def _wait_for_links(self, hello: Hello, rank: int, deadline: float) -> dict[int, Link]:
+    def _wait_for_links(self, hello: Hello, rank: int, deadline: float, lost: Lost) -> dict[int, Link]:
         def here(name: str) -> bool:
             link = self._links.get(name)
             return link is not None and link.admitted and link.hello is not None
@@ -282,9 +316,11 @@ class MeshGate:
         peers = {index: name for index, name in enumerate(hello.parties) if index != rank}
         with self._changed:
             self._changed.wait_for(
-                lambda: all(here(name) for name in peers.values()) or any(self._failures(hello)),
+                lambda: all(here(name) for name in peers.values()) or any(self._failures(hello)) or self._abandoned,
                 deadline - time.monotonic(),
             )
+            if self._abandoned is not None:
+                raise self._abandoned
             for failure in self._failures(hello):
                 raise failure
             for name in peers.values():
@@ -292,8 +328,12 @@ class MeshGate:
                     raise PeerTimeout(
                         name,
                         f"it did not join the session within {self._limits.connect_seconds:g} s: {_CURE}",
+                        final=True,
                     )
                 _check_hello(self._links[name], hello)
+            self._forming = False
+            for name in peers.values():
+                self._links[name].lost = lost
             return {index: self._links[name] for index, name in peers.items()}
 
     def _failures(self, hello: Hello) -> list[MpcdpError]:

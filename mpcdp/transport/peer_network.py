@@ -2,10 +2,10 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
-from mpcdp.errors import ConfigError, PeerUnavailable
+from mpcdp.errors import ConfigError, MpcdpError, PeerTimeout, PeerUnavailable
 from mpcdp.transport import codec
 from mpcdp.transport.access import MESH, REACH
 from mpcdp.transport.channel import (
@@ -19,7 +19,7 @@ from mpcdp.transport.channel import (
 )
 from mpcdp.transport.clients import ComputePartyClient, CoordinatorClient, DealerClient
 from mpcdp.transport.directory import Directory
-from mpcdp.transport.mesh import MeshGate, Stream
+from mpcdp.transport.mesh import Lost, MeshGate, Stream
 from mpcdp.transport.messages import SessionRef
 from mpcdp.transport.reader import Reader
 from mpcdp.transport.reception import Reception, Tally
@@ -80,14 +80,20 @@ class PeerNetwork(ABC):
         """Return a client of the dealer."""
         return DealerClient(self, self._directory.named(name, "dealer"))
 
-    def mesh(self, ref: SessionRef, names: Sequence[str]) -> AbstractContextManager[MessageMesh]:
+    def mesh(
+        self, ref: SessionRef, names: Sequence[str], lost: Lost = lambda error: None
+    ) -> AbstractContextManager[MessageMesh]:
         """Connect with the other compute parties; leaving says goodbye and waits for theirs."""
         parties = {name: self._directory.named(name, "compute") for name in names}
         if self._me.name not in parties or len(parties) != len(names):
             raise ConfigError(f"{self._me.name} connects with different compute parties, itself among them")
         return self._gate.open(
-            ref, names, lambda peer, frames: self.call(parties[peer], MESH, frames, self._limits.session_seconds)
+            ref, names, lambda peer, frames: self.call(parties[peer], MESH, frames, self._limits.session_seconds), lost
         )
+
+    def give_up(self, error: MpcdpError) -> None:
+        """Break the open mesh with an error, open none any more, and wait for no peer."""
+        self._gate.abandon(error)
 
     def bytes_sent(self) -> Mapping[str, int]:
         """Return payload bytes sent so far, by peer name."""
@@ -96,6 +102,8 @@ class PeerNetwork(ABC):
     def call(self, peer: Member, method: str, messages: Iterable[bytes], seconds: float) -> Stream:
         """Start a call and return its answer; the first call to a peer waits until it is there.
 
+        So does the first call after its connection broke: a peer that is started again has as long as at the start.
+
         Args:
             peer: whom to call.
             method: e.g. ``"ComputeParty/Upload"``.
@@ -103,14 +111,22 @@ class PeerNetwork(ABC):
             seconds: deadline of the whole call.
 
         Raises:
-            PeerUnavailable: the peer was not there within ``connect_seconds``.
+            PeerUnavailable: the peer was not there within ``connect_seconds`` (final), or its connection broke.
             PeerTimeout: it is there but does not answer.
             IdentityError: it is somebody else, or does not accept this process.
         """
         if peer.name not in self._reached:
             self._reach(peer)
             self._reached.add(peer.name)
-        return self._start(peer, method, self._tally.count(peer.name, messages), seconds)
+
+        def lose() -> None:
+            self._reached.discard(peer.name)
+
+        try:
+            return _WatchedStream(self._start(peer, method, self._tally.count(peer.name, messages), seconds), lose)
+        except PeerUnavailable:
+            lose()
+            raise
 
     def _reach(self, peer: Member) -> None:
         greeting = [codec.write_greeting(self._me.name)]
@@ -120,12 +136,15 @@ class PeerNetwork(ABC):
             try:
                 stream = self._start(peer, REACH, self._tally.count(peer.name, greeting), seconds)
                 codec.read_greeting(Reader(peer.name, stream, self._limits))
-            except PeerUnavailable as error:
+            except (PeerUnavailable, PeerTimeout) as error:
+                if self._gate.abandoned is not None:
+                    raise self._gate.abandoned from None
                 if time.monotonic() + _RETRY_SECONDS >= end:
                     raise PeerUnavailable(
                         peer.name,
                         f"cannot be reached within {self._limits.connect_seconds:g} s ({error.problem}): "
                         "start it, and check its address under [peers]",
+                        final=True,
                     ) from None
                 time.sleep(_RETRY_SECONDS)
             else:
@@ -140,3 +159,30 @@ class PeerNetwork(ABC):
             gate=self._gate,
             tally=self._tally,
         )
+
+
+class _WatchedStream:
+    """A peer's answer (fits `mpcdp.transport.mesh.Stream`) that lets us know when its connection broke.
+
+    Args:
+        stream: the answer.
+        lose: called when it broke.
+    """
+
+    def __init__(self, stream: Stream, lose: Callable[[], None]) -> None:
+        self._stream = stream
+        self._lose = lose
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._stream)
+        except PeerUnavailable:
+            self._lose()
+            raise
+
+    def cancel(self) -> None:
+        """Give the call up."""
+        self._stream.cancel()

@@ -22,14 +22,12 @@ from mpcdp.transport.directory import Directory
 from mpcdp.transport.mesh import MeshGate
 from mpcdp.transport.messages import SessionEvent
 from mpcdp.transport.reader import Reader
+from mpcdp.transport.waiting import WhenGone, answer_on_this_thread
 
-__all__ = ["CALLS_PER_MEMBER", "Reception", "Tally", "WhenGone"]
+__all__ = ["CALLS_PER_MEMBER", "Reception", "Tally"]
 
 CALLS_PER_MEMBER = 4
 """Calls one member may have under way at a process: nobody can use up the threads of the others."""
-
-WhenGone = Callable[[Callable[[], None]], None]
-"""Registers a function to be called, on any thread, when the caller is gone."""
 
 
 class Tally:
@@ -131,6 +129,7 @@ class Reception:
         """
         check_access(caller, self._me, method)
         with self._slot(caller.name):
+            answer_on_this_thread(caller.name, when_gone)
             reader = Reader(caller.name, messages, self._limits)
             yield from self._tally.count(caller.name, self._answers[method](_Call(caller.name, reader, when_gone)))
 
@@ -172,7 +171,11 @@ def _coordinator_answers(service: CoordinatorService) -> dict[str, _Answer]:
         finally:
             _close(events)
 
-    return {"Coordinator/Attend": attend}
+    def leave(call: _Call) -> Iterator[bytes]:
+        service.leave(call.caller, codec.read_attendance(call.reader))
+        yield codec.write_done()
+
+    return {"Coordinator/Attend": attend, "Coordinator/Leave": leave}
 
 
 def _close(events: Iterator[SessionEvent]) -> None:

@@ -21,7 +21,9 @@ _NONCE_BYTES = 32
 _Engine = Callable[[Mesh, CorrelationSource | None], AbstractContextManager[Backend]]
 
 
-def reconcile(pool: NoisePool, mesh: Mesh, *, peers: Sequence[str], session: bytes = b"") -> PoolState:
+def reconcile(
+    pool: NoisePool, mesh: Mesh, *, peers: Sequence[str], session: bytes = b"", begun: bool = False
+) -> PoolState:
     """Bring all parties' pools to the same state; see `mpcdp.mpc.noise_bank.state.agree`. One round.
 
     Args:
@@ -29,21 +31,35 @@ def reconcile(pool: NoisePool, mesh: Mesh, *, peers: Sequence[str], session: byt
         mesh: the parties.
         peers: names by rank, for errors.
         session: the session that is about to use the pools, if one is.
+        begun: whether the session may have used some of its range already; then it gets no other one.
 
     Returns:
         The state that all pools are in now.
 
     Raises:
-        ProtocolError: the pools do not belong together; nothing was changed.
+        ProtocolError: the pools do not belong together, or not all of them have the range of a session that has begun;
+            nothing was changed.
     """
-    nonces, states = _exchange(mesh, "noise pool", pool.state(session).to_bytes(), peers)
-    agreed = agree(
-        [PoolState.from_bytes(state, sender=peer) for state, peer in zip(states, peers, strict=True)],
-        peers,
-        fresh_bank=lambda: _fresh_id(b"bank", nonces),
-    )
+    nonces, contents = _exchange(mesh, "noise pool", pool.state(session).to_bytes(), peers)
+    states = [PoolState.from_bytes(content, sender=peer) for content, peer in zip(contents, peers, strict=True)]
+    agreed = agree(states, peers, fresh_bank=lambda: _fresh_id(b"bank", nonces))
+    if begun and agreed.reserved is None:
+        raise _lost_range(states, peers)
     pool.agree(agreed, session)
     return agreed
+
+
+def _lost_range(states: Sequence[PoolState], peers: Sequence[str]) -> ProtocolError:
+    """Name the party because of which a session that has begun cannot go on."""
+    ranges = [state.reserved for state in states if state.reserved is not None]
+    kept = max(ranges, key=ranges.count, default=None)
+    for state, peer in zip(states, peers, strict=True):
+        if kept is None or state.reserved != kept or not state.covers(kept[0], sum(kept)):
+            return ProtocolError(
+                f"{peer} has lost the noise of this session, which has begun and gets no other: its state was deleted "
+                "or restored from an older copy; agree on a new task"
+            )
+    return ProtocolError("the compute parties hold different noise for this session: agree on a new task")
 
 
 def fill(
@@ -98,20 +114,24 @@ def session_noise(
     dimension: int,
     rounds: int,
     peers: Sequence[str],
+    begun: bool = False,
 ) -> Iterator[tuple[Backend, PooledNoise]]:
-    """Prepare a session's noise from the pools, making what they lack; destroy it when the context ends.
+    """Prepare a session's noise from the pools, making what they lack.
+
+    When the context ends, the noise stays: the session may be interrupted, and goes on with the same. Whoever knows
+    that it is over calls `NoisePool.release`.
 
     Args:
         pool: this party's.
         noise: the plan's joint universal noise.
         mesh: the parties.
         engine: starts the joint computation.
-        ask_dealer: asks for the correlated randomness of so many samples; called once, with 0 if the pools suffice, so
-            that the dealer knows that it is not needed any more.
+        ask_dealer: asks for the correlated randomness of so many samples; not called if the pools suffice.
         session: session id.
         dimension: number of coordinates d of a round.
         rounds: number of rounds T.
         peers: names by rank, for errors.
+        begun: whether owners may have been told which noise the session gets.
 
     Yields:
         The joint computation and the session's noise.
@@ -121,20 +141,15 @@ def session_noise(
         PeerError: a party or the dealer failed.
     """
     pool.release_others(session)
-    state = reconcile(pool, mesh, peers=peers, session=session)
+    state = reconcile(pool, mesh, peers=peers, session=session, begun=begun)
     missing = state.missing(dimension * rounds) if state.reserved is None else 0
-    source = ask_dealer(missing)
-    with engine(mesh, source if missing else None) as backend:
-        if missing:
+    source = ask_dealer(missing) if missing else None
+    with engine(mesh, source) as backend:
+        if source is not None:
             fill(pool, noise, backend, mesh, samples=missing, peers=peers, finish=source.finish)
-        else:
-            source.finish()
         reserved = pool.reserve(session, dimension * rounds)
-        try:
-            check_same(mesh, "noise range", hashlib.sha256(repr(reserved).encode()).digest(), peers=peers)
-            yield backend, PooledNoise(pool, reserved, dimension=dimension, rounds=rounds)
-        finally:
-            pool.release(session)
+        check_same(mesh, "noise range", hashlib.sha256(repr(reserved).encode()).digest(), peers=peers)
+        yield backend, PooledNoise(pool, reserved, dimension=dimension, rounds=rounds)
 
 
 def _exchange(mesh: Mesh, operation: str, content: bytes, peers: Sequence[str]) -> tuple[bytes, list[bytes]]:

@@ -67,18 +67,20 @@ class PerPartyNoise:
         noise: per-party universal noise.
         dimension: number of coordinates d of a round.
         rounds: number of rounds T.
+        first: the first round that still needs noise.
 
     Raises:
         ValueError: a number is not positive.
     """
 
-    def __init__(self, noise: UniversalNoise, *, dimension: int, rounds: int) -> None:
+    def __init__(self, noise: UniversalNoise, *, dimension: int, rounds: int, first: int = 0) -> None:
         if dimension < 1 or rounds < 1:
             raise ValueError(f"noise has positive numbers of rounds and coordinates, not {rounds} and {dimension}")
         self._noise = noise
         self._dimension = dimension
+        self._first = first
         self._once = _Once(rounds)
-        self._ahead_rounds = min(rounds, _AHEAD_SAMPLES // dimension)
+        self._ahead_rounds = min(max(0, rounds - first), _AHEAD_SAMPLES // dimension)
         self._ahead = np.zeros(self._ahead_rounds * dimension, dtype=np.int64)
         if self._ahead_rounds:
             self._ahead[:] = self._sample(self._ahead.size).values
@@ -86,13 +88,14 @@ class PerPartyNoise:
     def take(self, index: int) -> NoiseShare:
         """Return noise number ``index``."""
         self._once.check(index)
-        if index >= self._ahead_rounds:
+        place = index - self._first
+        if not 0 <= place < self._ahead_rounds:
             return self._sample(self._dimension)
-        return NoiseShare(self._ahead[index * self._dimension : (index + 1) * self._dimension].copy())
+        return NoiseShare(self._ahead[place * self._dimension : (place + 1) * self._dimension].copy())
 
     def forget(self, index: int) -> None:
         """Overwrite what was sampled ahead for the rounds up to ``index``."""
-        self._ahead[: (index + 1) * self._dimension] = 0
+        self._ahead[: max(0, index + 1 - self._first) * self._dimension] = 0
 
     def _sample(self, count: int) -> NoiseShare:
         return self._noise.sample(PlaintextBackend(), count)
