@@ -24,6 +24,7 @@ from mpcdp.privacy.ledger import Ledger
 from mpcdp.roles.compute_party import ComputeParty
 from mpcdp.roles.coordinator import Coordinator
 from mpcdp.roles.dealer import Dealer
+from mpcdp.roles.dealing_desk import DealingDesk
 from mpcdp.roles.journal import PartyJournal
 from mpcdp.roles.owner import Owner
 from mpcdp.roles.session import limits_of
@@ -192,14 +193,12 @@ class MortalWorld:
     def _rest(self, life: Life) -> Path:
         return self._folder / life.name / f"{life.number}.rest"
 
-    def die(self, subject: Any) -> None:
-        """End the process to which an object belongs, from one of its own threads.
+    def die(self, name: str) -> None:
+        """End a process from one of its own threads.
 
         Raises:
             Killed: always.
         """
-        name = self.name_of(subject)
-        assert name is not None
         self.kill(name)
         raise Killed
 
@@ -287,7 +286,8 @@ class MortalWorld:
 
 
 def _belongs(subject: Any, life: Life, task: Task) -> bool:
-    """Tell whether an object of the product is part of a life."""
+    """Tell whether an object of the product is part of a life, or this thread is, if the object does not show it."""
+    subject = getattr(subject, "_database", subject)
     for attribute in ("_path", "_folder", "folder", "_output", "state"):
         place = getattr(subject, attribute, None)
         if isinstance(place, Path):
@@ -300,7 +300,9 @@ def _belongs(subject: Any, life: Life, task: Task) -> bool:
     rank = getattr(subject, "_rank", getattr(subject, "rank", None))
     if rank is not None:
         return bool(task.compute_parties[rank].name == life.name)
-    return False
+    if isinstance(subject, DealingDesk | bytes):  # what the one dealer deals with, on threads of its callers
+        return life.name == "dealer"
+    return threading.current_thread() is life.thread
 
 
 def copy_state(source: Path, target: Path) -> None:

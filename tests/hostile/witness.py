@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mpcdp.mpc.aggregation import RoundAgreement
-from mpcdp.roles.journal import PartyJournal
+from mpcdp.roles.journal import Bound, PartyJournal
 from mpcdp.roles.training import owner_names
 from mpcdp.secret_sharing.shares import NoisedVector, RingVector
 from mpcdp.task import Task
+from mpcdp.transport.messages import SessionRef
 
 __all__ = ["Testimony", "check_testimonies", "opened_owners", "watch"]
 
@@ -53,12 +54,10 @@ def watch(
     bind, reveal = PartyJournal.bind_round, backend.reveal
 
     @functools.wraps(bind)
-    def bind_round(journal: PartyJournal, ref: Any, *rest: Any) -> None:
-        index, agreement, share = rest if len(rest) == 3 else (rest[0].round_index, rest[0].agreement, rest[0].share)
-        note(
-            Testimony(party_of(journal), "bound", _digest(share.values), ref.session.hex(), int(index), agreement.hex())
-        )
-        bind(journal, ref, *rest)
+    def bind_round(journal: PartyJournal, ref: SessionRef, bound: Bound) -> None:
+        share, agreement = _digest(bound.share.values), bound.agreement.hex()
+        note(Testimony(party_of(journal), "bound", share, ref.session.hex(), bound.round_index, agreement))
+        bind(journal, ref, bound)
 
     @functools.wraps(reveal)
     def open_share(computation: Any, vector: NoisedVector) -> RingVector:
