@@ -136,9 +136,9 @@ class PartyRounds(PartyService):
             nonces = tuple(self._uploads[position].nonce for position in owners)
             history, noise = self._place()
         if len(owners) < self._plan.minimum_owners:
-            missing = owner_names(self._task, request.owners - owners)
+            everybody = OwnerSet.of(range(len(self._task.owners)))
             raise PeerTimeout(
-                ", ".join(missing) or "owners",
+                ", ".join(owner_names(self._task, everybody - owners)),
                 f"nothing arrived within {self._task.deadlines.contribution_seconds:g} s, and only {len(owners)} "
                 f"of the {self._plan.minimum_owners} owners the task needs are left: see the owner's log",
                 final=True,

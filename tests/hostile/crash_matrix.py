@@ -16,12 +16,14 @@ class Crash:
         victim: who dies.
         text: where, see `crash_points.point`.
         real: whether it is tried with real processes too.
+        missed: whether the victim comes back when nobody needs it any more, and ends with an error that says so.
     """
 
     setting: str
     victim: str
     text: str
     real: bool
+    missed: bool = False
 
     def __str__(self) -> str:
         return f"{self.setting.replace(' ', '-')}:{self.victim}:{self.point}"
@@ -37,7 +39,7 @@ class Crash:
         return self.text.replace("BACKEND", "mpc.crypten_backend:CryptenBackend")
 
 
-# The rows with a star are those of real processes.
+# A star: with real processes too. An exclamation mark: the victim is not needed any more when it comes back.
 _ROWS = """
 output joint 3       | party-1     | after transport.mesh:LinkMesh.exchange [plan]
 output joint 2       | party-2     | before mpc.noise_bank.pool:NoisePool.agree
@@ -93,7 +95,7 @@ output joint 3       | dealer      | before roles.dealer:Dealer.deal
 gradient joint 2     | dealer      | after roles.dealing_desk:DealingDesk.deal #2           *
 output joint 2       | dealer      | item transport.codec:write_deal #1
 output joint 3       | dealer      | item transport.codec:write_deal #2                     *
-output joint 2       | dealer      | before roles.dealer:Dealer.close_session
+output joint 2       | dealer      | before roles.dealer:Dealer.close_session               !
 output joint 2       | coordinator | after roles.coordinator_journal:CoordinatorJournal.open_session
 output joint 2       | coordinator | after roles.coordinator:Coordinator.attend
 gradient joint 2     | coordinator | before transport.clients:ComputePartyClient.open_session
@@ -116,7 +118,7 @@ gradient joint 2     | coordinator | before roles.coordinator_journal:Coordinato
 
 def _crash(row: str) -> Crash:
     setting, victim, text = (part.strip() for part in row.split("|"))
-    return Crash(setting, victim, text.removesuffix("*").strip(), text.endswith("*"))
+    return Crash(setting, victim, text.rstrip("*! "), text.endswith("*"), text.endswith("!"))
 
 
 MATRIX = [_crash(row) for row in _ROWS.strip().splitlines()]

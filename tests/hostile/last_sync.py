@@ -17,8 +17,8 @@ _FULL = 2
 class LastSync:
     """Remembers the content of files and folders as of their last fsync, and copies a state folder as that.
 
-    A name is there if its folder was synced since; a file has the bytes it had at its own last sync. A database is as of
-    its last commit by a connection that waits for the disk (``synchronous`` FULL or EXTRA).
+    A name is there if its folder was synced since; a file has the bytes it had at its own last sync. A database is as
+    of its last commit by a connection that waits for the disk (``synchronous`` FULL or EXTRA).
 
     Args:
         monkeypatch: puts back what is patched.
