@@ -103,15 +103,16 @@ class PartyRounds(PartyService):
     def _check_owner_set(self, owners: OwnerSet) -> None:
         if not owners <= self._enrolled():
             raise ProtocolError("the round's owner set has strangers: run the same version of mpcdp everywhere")
+        missing = ", ".join(owner_names(self._task, OwnerSet.of(range(len(self._task.owners))) - owners))
         if record_count(self._task, owners) < self._plan.minimum_records:
             raise ProtocolError(
                 f"the owners left have {record_count(self._task, owners)} records, fewer than the task's "
-                f"{self._plan.minimum_records}: see the logs of those that are missing"
+                f"{self._plan.minimum_records}: see the logs of those that are missing, {missing}"
             )
         if len(owners) < self._plan.minimum_owners:
             raise ProtocolError(
                 f"only {len(owners)} owners both uploaded and enrolled at every compute party, fewer than the task's "
-                f"{self._plan.minimum_owners}: see the logs of the others"
+                f"{self._plan.minimum_owners}: see the logs of the others, {missing}"
             )
 
     def _enrolled(self) -> OwnerSet:

@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from mpcdp.roles.journal import PartyJournal
 from mpcdp.roles.owner import Owner
 from mpcdp.roles.session import limits_of
 from mpcdp.task import Task
-from mpcdp.transport.channel import Member
+from mpcdp.transport.channel import Member, Services
 from mpcdp.transport.in_process import InProcessNetwork, InProcessWorld, Parcel
 from mpcdp.transport.mesh import Stream
 from mpcdp.transport.reception import Reception
@@ -67,6 +67,11 @@ class _Network(InProcessNetwork):
         super().__init__(*arguments)
         self.life = life
 
+    def serve(self, service: Services) -> AbstractContextManager[None]:
+        if self.life.dead:
+            raise Killed
+        return super().serve(service)
+
     def _start(self, peer: Member, method: str, messages: Iterable[bytes], seconds: float) -> Stream:
         if self.life.dead:
             raise Killed
@@ -99,7 +104,8 @@ class MortalWorld:
         self.datasets = datasets
         self._on_message = on_message
         self._world = InProcessWorld(self._deliver)
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
+        """Held while several lives end and begin that belong together."""
         self._messages = 0
         self._frozen: dict[str, float] = {}
         self._hook = threading.excepthook
@@ -123,7 +129,7 @@ class MortalWorld:
     # -- messages --------------------------------------------------------------------------------------------------
 
     def _deliver(self, parcel: Parcel) -> bytes:
-        with self._lock:
+        with self.lock:
             self._messages += 1
             number = self._messages
         self._on_message(number, parcel)
@@ -160,7 +166,7 @@ class MortalWorld:
     def start(self, *names: str, state: Path | None = None) -> None:
         """Start processes, all by default; the next life of one that died has its state, unless another is given."""
         for name in names or self.names:
-            with self._lock:
+            with self.lock:
                 lives = self.lives.setdefault(name, [])
                 life = Life(name, len(lives), self._folder / name / str(len(lives)))
                 if state is not None:
@@ -171,7 +177,7 @@ class MortalWorld:
 
     def kill(self, name: str) -> None:
         """End a process as SIGKILL does, if it lives; its state is copied for its next life."""
-        with self._lock:
+        with self.lock:
             life = self.life(name)
             if life.dead or not life.thread.is_alive():
                 return
@@ -182,8 +188,9 @@ class MortalWorld:
 
     def restart(self, name: str) -> None:
         """Kill a process, if it lives, and start it again with what was on its disk."""
-        with self._lock:
+        with self.lock:
             self.kill(name)
+            self._world.kill(name)  # had it just been about to listen
             life = self.life(name)
             if not life.dead:
                 life.dead = True
@@ -218,7 +225,7 @@ class MortalWorld:
         """
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            with self._lock:
+            with self.lock:
                 running = [lives[-1] for lives in self.lives.values() if lives[-1].thread.is_alive()]
             if not [life for life in running if not life.dead]:
                 return
@@ -271,7 +278,7 @@ class MortalWorld:
         return engine
 
     def _note(self, testimony: Testimony) -> None:
-        with self._lock:
+        with self.lock:
             self.testimonies.append(testimony)
 
     def _party_of(self, subject: Any) -> str:

@@ -53,10 +53,11 @@ class _Cut:
                 return
             self._at = 1 << 60
         names = [name for name in self.world.names if self._victims in ("everybody", name)]
-        for name in names:
-            self.world.kill(name)
-        for name in names:
-            self.world.restart(name)
+        with self.world.lock:
+            for name in names:
+                self.world.kill(name)
+            for name in names:
+                self.world.restart(name)
 
 
 @pytest.mark.parametrize("setting_and_victims", _CASES, ids=lambda case: f"{case[0].replace(' ', '-')}:{case[1]}")

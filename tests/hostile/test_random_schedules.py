@@ -43,8 +43,8 @@ class _Disturber:
         else:
             self.world.kill(victim)
             timer = threading.Timer(pause, self.world.restart, (victim,))
-            self._timers.append(timer)
             timer.start()
+            self._timers.append(timer)
 
     def settle(self) -> None:
         """Wait until everybody who was killed is started again."""

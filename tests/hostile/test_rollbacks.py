@@ -43,10 +43,11 @@ class _Rollback:
                 for name in self.names():
                     copy_state(self.world.life(name).state, self._folder / name)
             elif number >= self._restored and (self._folder / self.names()[0]).exists():
-                for name in self.names():
-                    self.world.kill(name)
-                for name in self.names():
-                    self.world.start(name, state=self._folder / name)
+                with self.world.lock:
+                    for name in self.names():
+                        self.world.kill(name)
+                    for name in self.names():
+                        self.world.start(name, state=self._folder / name)
                 shutil.rmtree(self._folder)
 
 

@@ -115,4 +115,6 @@ def check_end(world: MortalWorld, task: Task, *, noise: bool = False, restored: 
         exact = model_in_the_clear(task, world.datasets)
         for name, model in found.items():
             assert np.array_equal(np.asarray(model.coefficients), exact), f"{name} has another model"
+    for name in ("coordinator", *_OWNERS):
+        assert name in found or name in world.errors(), f"{name} ended well without a model"
     return not world.errors() and found.keys() == {"coordinator", *_OWNERS}
