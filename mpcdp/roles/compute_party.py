@@ -94,9 +94,10 @@ class ComputeParty(PartyRounds):
             try:
                 self._run_session(self._wait_for_session())
             except BaseException as error:
+                reason = self._monitor.reason
                 self._leave(error)
-                if self._monitor.reason is not None and not isinstance(error, SessionAborted | ProcessStopped):
-                    raise SessionAborted(self._monitor.reason) from error
+                if reason is not None and not isinstance(error, SessionAborted | ProcessStopped):
+                    raise SessionAborted(reason) from error  # what happened here is a consequence
                 raise
 
     def _wait_for_session(self) -> SessionRef:
@@ -128,12 +129,14 @@ class ComputeParty(PartyRounds):
     # -- attempts --------------------------------------------------------------------------------------------------
 
     def _run_session(self, ref: SessionRef) -> None:
-        while not self._monitor.finished:
+        while not self._over():
             try:
                 self._attempt(ref)
             except PeerError as error:
-                if self._monitor.finished:
-                    break  # everybody is told so, one after the other: the first ones need not wait for the last
+                # When the session has ended well: everybody is told so one after the other, and the first ones need not
+                # wait for the last.
+                if self._over():
+                    break
                 if not self._patience.allows(error):
                     raise
                 _log.warning("another process is away, trying again", problem=str(error))
@@ -141,6 +144,9 @@ class ComputeParty(PartyRounds):
                 self._monitor.pause(0.1 + secrets.randbelow(200) / 1000)
         self._destroy(ref, None)
         _log.info("session finished", session=ref.session.hex()[:16])
+
+    def _over(self) -> bool:
+        return self._monitor.finished
 
     def _attempt(self, ref: SessionRef) -> None:
         """Take the session from where all parties together are to its end."""
@@ -218,6 +224,8 @@ class ComputeParty(PartyRounds):
             noise.forget(course.outcome.rounds - 1)
         with self._monitor.changed:
             self._noise_use, self._adopted = use, course.agreement
+            if course.agreement is not None:
+                self._agreed = dict(course.agreement.contributions())
         with suppress(InvalidStateError):  # the session was ended at this moment
             self._ready.set_result(None)
         self._patience.renew()

@@ -91,6 +91,7 @@ class Coordinator:
         self._served: set[str] = set()
         self._last: Release | None = None
         self._progress = Progress(self._release)
+        self._dealer_waits = False
         self.seconds: dict[str, float] = {}
         """How long each phase took: joining, preparing, rounds."""
 
@@ -132,8 +133,9 @@ class Coordinator:
         ref = record.ref
         try:
             training = self._go_on(journal, record)
-            with self._timed("joining"):
-                self._wait_for_owners(record)
+            if not record.started:
+                with self._timed("joining"):
+                    self._wait_for_owners()
             if not training.complete:
                 with self._timed("preparing"):
                     self._open_session(ref, started=record.started)
@@ -191,12 +193,10 @@ class Coordinator:
 
     # -- the session -----------------------------------------------------------------------------------------------
 
-    def _wait_for_owners(self, record: CoordinatorRecord) -> None:
-        """Wait for all owners; after an interruption for those of the last release, unless a round was asked for."""
-        if record.asked is not None or record.releases == self._plan.rounds:
-            return
+    def _wait_for_owners(self) -> None:
+        """Wait for all owners; when rounds were released, for those of the last one: they may be on their way back."""
         everybody = {owner.name for owner in self._task.owners}
-        if record.releases and self._last is not None:
+        if self._last is not None:
             everybody = {owner for owner in everybody if self._positions[owner] in self._last.owners}
         _log.info("waiting for owners", expected=len(everybody))
         deadline = Deadline(self._task.deadlines.start_seconds)
@@ -219,6 +219,7 @@ class Coordinator:
         dealer = None if self._task.dealer is None or started else self._network.dealer(self._task.dealer.name)
         if dealer is not None:
             # The dealer first: it only takes note, and the parties will ask it at once.
+            self._dealer_waits = True
             persistently(partial(dealer.open_session, "", ref), self._patience())
         parties = [self._network.compute_party(party) for party in self._parties]
         _together([partial(persistently, partial(party.open_session, "", ref), self._patience()) for party in parties])
@@ -230,6 +231,7 @@ class Coordinator:
     def _dismiss(self, dealer: DealerService, ref: SessionRef) -> None:
         try:
             persistently(partial(dealer.close_session, "", ref, None), self._patience())
+            self._dealer_waits = False
         except MpcdpError as error:
             _log.warning("could not tell the dealer that it is not needed any more", problem=str(error))
 
@@ -238,7 +240,11 @@ class Coordinator:
         if not record.started:
             journal.start(ref)
         self._publish(ref)
+        alone = record.started  # a process that was started again has no owners yet
         for round_index in range(record.releases, self._plan.rounds):
+            if asked is None and (alone or len(self._attending) < self._plan.minimum_owners):
+                self._wait_for_owners()
+                alone = False
             begin = time.monotonic()
             release = self._run_round(ref, round_index, asked)
             asked = None
@@ -304,7 +310,7 @@ class Coordinator:
         processes: dict[str, DealerService | ComputePartyService] = {
             name: self._network.compute_party(name) for name in self._parties
         }
-        if self._task.dealer is not None and reason is not None:
+        if self._task.dealer is not None and self._dealer_waits:
             processes[self._task.dealer.name] = self._network.dealer(self._task.dealer.name)
 
         def close(name: str) -> None:

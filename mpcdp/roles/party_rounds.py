@@ -160,7 +160,7 @@ class PartyRounds(PartyService):
         """Write down what this party opens in the round, and for whom; a round that it is bound to stays as it is."""
         round_index, data = agreement.round_index, agreement.to_bytes()
         with self._monitor.changed:
-            bound = self._bound
+            bound, self._agreed = self._bound, dict(agreement.contributions())
             asked = self._asked[0].owners if self._asked is not None else None
         if bound is not None and bound.round_index == round_index:
             if bound.agreement != data:
@@ -225,6 +225,7 @@ class PartyRounds(PartyService):
             self._releases = History(ref, self._plan.digest, outcome)
             self._last, self._adopted = stored, None
             self._uploads.clear()
+            self._agreed.clear()
             asked, self._asked = self._asked, None
             bound, self._round_bound = self._round_bound, Future()
         with suppress(InvalidStateError):  # the session was ended at this moment

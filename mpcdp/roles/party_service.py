@@ -59,6 +59,7 @@ class PartyService:
         self._last: StoredRelease | None = None
         self._bound: Bound | None = None
         self._adopted: RoundAgreement | None = None
+        self._agreed: dict[int, bytes] = {}
         self._enrolments: dict[int, Enrolment] = {}
         self._noise_use: NoiseUse | None = None
         self._uploads: dict[int, Upload] = {}
@@ -215,17 +216,16 @@ class PartyService:
 
     def _keep(self, caller: str, position: int, upload: Upload) -> None:
         """Keep an upload of the current round, unless this party is bound to the round already and needs it no more."""
-        if self._adopted is not None:
-            agreed = dict(self._adopted.contributions()).get(position)
-            if agreed not in (None, upload.nonce):
-                raise self._another_share(caller, upload)
-        if self._bound is not None and self._bound.round_index == upload.round_index:
-            return
-        known = self._uploads.setdefault(position, upload)
-        if known.nonce != upload.nonce or (known.values != upload.values).any():
+        known = self._uploads.get(position)
+        if known is not None and (known.nonce != upload.nonce or (known.values != upload.values).any()):
             raise self._another_share(caller, upload)
-        if known is upload:
-            _log.info("share received", owner=caller, round=upload.round_index)
+        if self._agreed.get(position, upload.nonce) != upload.nonce:
+            raise self._another_share(caller, upload)
+        bound = self._bound is not None and self._bound.round_index == upload.round_index
+        if known is not None or bound:
+            return
+        self._uploads[position] = upload
+        _log.info("share received", owner=caller, round=upload.round_index)
         # Of a thousand uploads, the last one wakes the thread that waits for them.
         if len(self._uploads) >= self._wanted:
             self._monitor.changed.notify_all()

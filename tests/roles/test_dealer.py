@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from session_world import make_task
 
-from mpcdp.errors import PeerTimeout, ProtocolError
+from mpcdp.errors import PeerTimeout, PeerUnavailable, ProtocolError
 from mpcdp.mpc.dealing import correction_words, schedule_digest
 from mpcdp.plan import make_plan
 from mpcdp.roles.compute_party import ComputeParty
@@ -39,7 +39,7 @@ def _request(task: Task, party: str) -> DealRequest:
         ref=SessionRef(task_digest=task.digest, session=b"s" * 32),
         party=party,
         nonce=party.encode().ljust(32, b"."),
-        batch="noise",
+        batch="noise-1",
         samples=plan.dimension * plan.rounds,
         schedule_digest=schedule_digest(plan.noise_schedule),
     )
@@ -72,15 +72,13 @@ def test_a_party_is_dealt_once(task: Task) -> None:
 
 def test_what_the_plan_does_not_need_is_refused(task: Task) -> None:
     dealer, good = _dealer(task), _request(task, "party-1")
-    with pytest.raises(ProtocolError, match="does not take part"):
-        dealer.deal("party-1", good)
     dealer.open_session("coordinator", good.ref)
     for bad, words in (
         (replace(good, batch="more"), "no batch"),
         (replace(good, schedule_digest=bytes(32)), "does not fit"),
         (_of(good, task, 1025), "1025 samples of noise, the task needs 1024"),
         (replace(good, samples=0), "does not fit"),
-        (replace(good, ref=replace(good.ref, session=bytes(32))), "does not take part"),
+        (replace(good, ref=replace(good.ref, session=bytes(32))), "another session"),
         (replace(good, ref=replace(good.ref, task_digest=bytes(32))), "task"),
     ):
         with pytest.raises(ProtocolError, match=words):
@@ -102,7 +100,7 @@ def test_parties_ask_for_as_many_samples_as_their_pools_lack(task: Task, samples
     sizes = [sum(map(len, corrections)) for _, corrections in answers]
     words = sum(correction_words(request) for request in make_plan(task).noise.schedule(1024)) if samples else 0
     assert sizes == [8 * words, 0]
-    dealer._desk.wait_until_dealt("noise", seconds=0)
+    dealer._desk.wait_until_dealt("noise-1", seconds=0)
 
 
 def test_parties_that_lack_different_numbers_are_dealt_nothing(task: Task) -> None:
@@ -134,6 +132,34 @@ def test_a_party_asks_with_a_fresh_nonce(task: Task) -> None:
     other: Any = None
     for _ in range(2):
         party = ComputeParty("party-1", task, make_plan(task), network, other, other)
-        party._ask_dealer(_request(task, "party-1").ref, "dealer", 4)
+        party._ask_dealer(_request(task, "party-1").ref, "dealer", "1", 4)
     assert asked[0].nonce != asked[1].nonce
     assert asked[0].schedule_digest == _request(task, "party-1").schedule_digest
+
+
+def test_a_party_that_begins_anew_gives_its_batch_up(task: Task) -> None:
+    """Nobody waits for the batch of an attempt that broke off, and the next one is dealt from other seeds."""
+    dealer = _dealer(task)
+    requests = {party: _request(task, party) for party in PARTIES}
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(dealer.deal, "party-1", requests["party-1"])
+        while not dealer._desk._requests:
+            time.sleep(0.01)
+        again = {party: replace(request, batch="noise-2") for party, request in requests.items()}
+        answers = list(pool.map(lambda party: dealer.deal(party, again[party]), PARTIES))
+        with pytest.raises(PeerUnavailable, match="anew"):
+            waiting.result(1)
+    assert [sum(map(len, corrections)) > 0 for _, corrections in answers] == [True, False]
+    with pytest.raises(ProtocolError, match="dealt once"):
+        dealer.deal("party-1", again["party-1"])
+
+
+def test_a_dealer_that_is_started_again_takes_the_session_up_from_a_party(task: Task) -> None:
+    dealer = _dealer(task)
+    requests = {party: _request(task, party) for party in PARTIES}
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(lambda party: dealer.deal(party, requests[party]), PARTIES))
+    assert len({seed for seed, _ in answers}) == 2
+    dealer.open_session("coordinator", requests["party-1"].ref)
+    with pytest.raises(ProtocolError, match="another session"):
+        dealer.deal("party-1", replace(requests["party-1"], ref=replace(requests["party-1"].ref, session=bytes(32))))

@@ -48,6 +48,7 @@ class _Script:
         self.enrolments: list[Enrolment] = []
         self.uploads: list[Upload] = []
         self.charges_at_first_enrolment = -1
+        self.left = 0
 
     def coordinator(self, name: str) -> "_Script":
         return self
@@ -70,6 +71,9 @@ class _Script:
 
     def outcome(self, caller: str, ref: SessionRef) -> Outcome:
         return self._outcome
+
+    def leave(self, caller: str, attendance: Attendance) -> None:
+        self.left += 1
 
 
 @pytest.fixture(name="task", scope="module")
@@ -197,7 +201,7 @@ class _Unsteady(_Script):
             yield event
 
 
-@pytest.mark.parametrize("after", [1, 2])
+@pytest.mark.parametrize("after", [0, 1, 2])
 def test_it_returns_after_a_broken_connection(tmp_path: Path, task: Task, after: int) -> None:
     with Ledger(tmp_path / "ledger.db") as ledger:
         script = _Unsteady(_good(task), ledger, _outcome(task, RELEASE))
@@ -279,19 +283,85 @@ def test_a_damaged_secret_is_refused(tmp_path: Path, content: bytes) -> None:
         OwnerSecret(tmp_path, bytes(32))
 
 
-def test_before_the_session_a_broken_connection_is_the_end(tmp_path: Path, task: Task) -> None:
+def test_it_reports_an_end_without_a_model(tmp_path: Path, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SessionAborted, match="coordinator ended the session: why"):
+        _run(tmp_path / "a", task, [Aborted("why")])
+    monkeypatch.setattr("mpcdp.roles.owner.waiting_seconds", lambda task: 0.3)
+    with pytest.raises(PeerUnavailable, match="coordinator"):
+        _run(tmp_path / "b", task, [])
+
+
+def test_a_coordinator_that_was_waited_for_in_vain_ends_it_at_once(tmp_path: Path, task: Task) -> None:
+    class Gone(_Script):
+        def attend(self, caller: str, attendance: Attendance) -> Iterator[SessionEvent]:
+            raise PeerUnavailable("coordinator", "cannot be reached within 20 s", final=True)
+
     with Ledger(tmp_path / "ledger.db") as ledger:
-        script = _Unsteady(_good(task), ledger, _outcome(task, RELEASE))
-        script.breaks_after = 0
-        network: Any = script
-        dataset = make_dataset(task, "owner-1", seed=1)
-        with pytest.raises(PeerUnavailable, match="coordinator"):
-            Owner("owner-1", task, make_plan(task), dataset, network, ledger, tmp_path).run()
+        owner = _attending(tmp_path, task, Gone([], ledger, _outcome(task, RELEASE)), ledger)
+        with pytest.raises(PeerUnavailable, match="within 20 s"):
+            owner.run()
         assert ledger.entries() == ()
 
 
-def test_it_reports_an_end_without_a_model(tmp_path: Path, task: Task) -> None:
-    with pytest.raises(SessionAborted, match="coordinator ended the session: why"):
-        _run(tmp_path / "a", task, [Aborted("why")])
-    with pytest.raises(PeerUnavailable, match="coordinator"):
-        _run(tmp_path / "b", task, [])
+class _Collector(_Script):
+    """A last party that dies at some uploads, before or after it has bound the round, and is back for the next call."""
+
+    breaks = 0
+    dies = False
+
+    def attend(self, caller: str, attendance: Attendance) -> Iterator[SessionEvent]:
+        yield from self._events
+        if self.dies:
+            raise _Death
+
+    def upload(self, caller: str, upload: Upload) -> None:
+        super().upload(caller, upload)
+        if len(self.uploads) <= self.breaks:
+            raise PeerUnavailable("party-3", "the connection broke")
+
+
+def _attending(folder: Path, task: Task, script: _Script, ledger: Ledger) -> Owner:
+    network: Any = script
+    dataset = make_dataset(task, "owner-1", seed=1)
+    return Owner("owner-1", task, make_plan(task), dataset, network, ledger, folder)
+
+
+def test_an_upload_without_an_answer_is_sent_again_as_it_was(tmp_path: Path, task: Task) -> None:
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        script = _Collector(_good(task), ledger, _outcome(task, RELEASE))
+        script.breaks = 2
+        _attending(tmp_path, task, script, ledger).run()
+    assert len({upload.nonce for upload in script.uploads}) == 1
+    assert len(script.uploads) == 3
+    for upload in script.uploads[1:]:
+        np.testing.assert_array_equal(upload.values, script.uploads[0].values)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_an_answered_upload_is_never_sent_again_not_even_by_another_process(
+    tmp_path: Path, task: Task, late: bool
+) -> None:
+    """So parties that are all restored from copies older than the round get it from nobody."""
+    started, asked, finished = _good(task)
+    uploads = []
+    for events in ([started, asked], [started, asked, asked], [started, asked, finished]):
+        with Ledger(tmp_path / "ledger.db") as ledger:
+            script = _Collector(events, ledger, _outcome(task, RELEASE), late=late)
+            owner = _attending(tmp_path, task, script, ledger)
+            if finished not in events:
+                script.dies = True
+                with pytest.raises(_Death):
+                    owner.run()
+            else:
+                owner.run()
+            uploads.append(len(script.uploads))
+    assert uploads == ([0, 0, 0] if late else [1, 0, 0])
+    assert list(tmp_path.glob("*.answered")) == []
+
+
+def test_a_process_that_comes_back_after_the_end_has_nothing_left_to_do(tmp_path: Path, task: Task) -> None:
+    first = _run(tmp_path, task, _good(task))
+    second = _run(tmp_path, task, [])
+    assert (first.left, second.left) == (1, 0)
+    assert second.enrolments == second.uploads == []
+    assert list(tmp_path.glob("*.secret")) == []

@@ -226,13 +226,18 @@ def test_the_coordinator_cannot_ask_for_a_round_twice_nor_for_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def attack(party: ComputeParty, ref: Any) -> Iterator[str]:
-        for round_index in (0, 1, 3, ROUNDS, ROUNDS + 1):
+        for round_index in (0, 3, ROUNDS, ROUNDS + 1):
             for owners in (OwnerSet.of([0, 1, 2]), OwnerSet.of([0])):
                 yield _refusal(party.aggregate, "coordinator", Aggregate(ref, round_index, owners))
+        yield _refusal(party.aggregate, "coordinator", Aggregate(ref, 1, OwnerSet.of([0])))
+        last = party._last
+        assert last is not None
+        again = party.aggregate("coordinator", Aggregate(ref, 1, OwnerSet.of([0, 1, 2])))
+        assert again is last.release  # asked again, the coordinator is told what was released, not more
         yield _refusal(party.aggregate, "coordinator", Aggregate(ref, 2, OwnerSet.of([0])))
 
     refused = _requests_refused(tmp_path, monkeypatch, attack)
-    assert len(refused) == 11
+    assert len(refused) == 10
     assert all("not next" in words or "already running" in words for words in refused)
 
 
@@ -241,7 +246,7 @@ def test_an_owner_cannot_answer_for_another_round_or_other_releases(
 ) -> None:
     def attack(party: ComputeParty, ref: Any) -> Iterator[str]:
         good = party._uploads[0]
-        yield _refusal(party.upload, "owner-1", replace(good, round_index=1))
+        yield _refusal(party.upload, "owner-1", replace(good, round_index=0))
         yield _refusal(party.upload, "owner-1", replace(good, round_index=3))
         yield _refusal(party.upload, "owner-1", replace(good, history=bytes(32)))
         yield _refusal(party.upload, "owner-1", replace(good, values=good.values[1:].copy()))
