@@ -265,7 +265,8 @@ class Coordinator:
 
     def _run_round(self, ref: SessionRef, round_index: int, asked: OwnerSet | None) -> Release:
         """Ask for a round, as often as it takes, always for the same owners."""
-        expected = self._owners_present() if asked is None else asked
+        with self._monitor.changed:
+            expected = OwnerSet.of(self._positions[owner] for owner in self._attending) if asked is None else asked
         if asked is None:
             # Before owners hear of the round: from then on they wait for it, and attend again only afterwards.
             self._open_journal().ask(ref, round_index, expected)
@@ -281,20 +282,6 @@ class Coordinator:
             if release.owners != releases[0].owners or not np.array_equal(release.values, releases[0].values):
                 raise ProtocolError(f"{party} and {self._parties[0]} released different sums in round {round_index}")
         return releases[0]
-
-    def _owners_present(self) -> OwnerSet:
-        """Return the owners that attend; where they are too few for a round, some are waited for to come back."""
-        seconds = max(self._task.deadlines.start_seconds, self._task.deadlines.contribution_seconds)
-        minimum = self._plan.minimum_owners
-        enough = self._monitor.wait_for(lambda: len(self._attending) >= minimum, Deadline(seconds))
-        with self._monitor.changed:
-            attending = set(self._attending)
-        if not enough:
-            raise PeerTimeout(
-                ", ".join(sorted(self._positions.keys() - attending)),
-                f"did not come back within {seconds:g} s, and the task needs {minimum} owners: see the owner's log",
-            )
-        return OwnerSet.of(self._positions[owner] for owner in attending)
 
     def _judged(self, training: Training) -> dict[str, float]:
         """Return how good the model is by now on the public validation records, to be logged."""

@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import sys
+import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -72,7 +73,11 @@ def _become(request: dict[str, Any]) -> NoReturn:
         arm(point(text.removeprefix("stop ")), functools.partial(os.kill, os.getpid(), number))
     role = request["role"]
     sys.argv = [f"parties.{role}", "--config", request["config"]]
-    sys.exit(run_process(_CONFIGS[role], _STARTS[role]))
+    code = run_process(_CONFIGS[role], _STARTS[role])
+    # Wait for threads as at any end, but do not take every object of PyTorch down, which costs seconds in a fork.
+    threading._shutdown()  # type: ignore[attr-defined]
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _say(**answer: int) -> None:
