@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,14 @@ class Life:
         name: in the task.
         number: of the life, from 0.
         state: folder.
+        clone: whether it is a second one beside another, which listens at an address that nobody calls.
     """
 
-    def __init__(self, name: str, number: int, state: Path) -> None:
+    def __init__(self, name: str, number: int, state: Path, *, clone: bool = False) -> None:
         self.name = name
         self.number = number
         self.state = state
+        self.clone = clone
         self.dead = False
         self.error: BaseException | None = None
         self.thread = threading.Thread(name=f"{name}/{number}", daemon=True)
@@ -70,7 +72,7 @@ class _Network(InProcessNetwork):
     def serve(self, service: Services) -> AbstractContextManager[None]:
         if self.life.dead:
             raise Killed
-        return super().serve(service)
+        return nullcontext() if self.life.clone else super().serve(service)
 
     def _start(self, peer: Member, method: str, messages: Iterable[bytes], seconds: float) -> Stream:
         if self.life.dead:
@@ -110,6 +112,7 @@ class MortalWorld:
         self._frozen: dict[str, float] = {}
         self._hook = threading.excepthook
         self.lives: dict[str, list[Life]] = {}
+        self.clones: list[Life] = []
         self.testimonies: list[Testimony] = []
         watch(PlaintextBackend, self._party_of, self._note, patch)
 
@@ -118,6 +121,8 @@ class MortalWorld:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for clone in self.clones:
+            clone.dead = True
         for name in self.lives:
             self.kill(name)
         threading.excepthook = self._hook
@@ -175,6 +180,15 @@ class MortalWorld:
             life.thread = threading.Thread(target=self._live, args=(life,), name=f"{name}/{life.number}", daemon=True)
             life.thread.start()
 
+    def clone(self, name: str) -> None:
+        """Start a second process beside the one that lives, with a copy of its state."""
+        with self.lock:
+            life = Life(name, len(self.clones), self._folder / name / f"clone-{len(self.clones)}", clone=True)
+            copy_state(self.life(name).state, life.state)
+            self.clones.append(life)
+        life.thread = threading.Thread(target=self._live, args=(life,), name=f"{name}/clone", daemon=True)
+        life.thread.start()
+
     def kill(self, name: str) -> None:
         """End a process as SIGKILL does, if it lives; its state is copied for its next life."""
         with self.lock:
@@ -211,10 +225,9 @@ class MortalWorld:
 
     def name_of(self, subject: Any) -> str | None:
         """Tell to which living process an object of the product belongs."""
-        for name, lives in self.lives.items():
-            life = lives[-1]
+        for life in (*(lives[-1] for lives in self.lives.values()), *self.clones):
             if not life.dead and _belongs(subject, life, self._task):
-                return name
+                return life.name
         return None
 
     def join(self, seconds: float) -> None:

@@ -97,7 +97,7 @@ def _fuzz(folder: Path, count: int, seed: int) -> Counter[tuple[str, str]]:
             raise AssertionError(f"{name} with {damaged!r}") from error
         else:
             ends[name, "read"] += 1
-        assert time.monotonic() - start < 5.0, f"{name} takes too long: {damaged!r}"
+        assert time.monotonic() - start < 30.0, f"{name} takes too long: {damaged!r}"
     return ends
 
 
@@ -114,7 +114,7 @@ def test_damaged_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_ten_thousand_damaged_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
     _fuzz(tmp_path, 200, seed=2)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -83,7 +83,7 @@ def test_no_schedule_releases_anything_wrong(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("block", range(10))
 def test_no_schedule_of_two_hundred_releases_anything_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int

@@ -10,6 +10,7 @@ import pytest
 from mortal_world import MortalWorld, copy_state
 from thread_sessions import SECONDS, check_end, hurried, make_world, without_noise
 
+from mpcdp.errors import MpcdpError
 from mpcdp.transport.in_process import Parcel
 
 _LAST_MESSAGE = {"output": 110, "gradient": 170}
@@ -70,3 +71,34 @@ def test_an_older_state_never_makes_a_second_release(
         world.join(SECONDS)
         well = check_end(world, task, restored=rollback.names())
     logging.getLogger(__name__).info("%d, %d: %s", copied, restored, "well" if well else world.errors())
+
+
+@pytest.mark.parametrize("setting", ["gradient joint 2", "gradient per-party 3"])
+@pytest.mark.parametrize("victim", ["party-1", "party-2", "owner-1", "coordinator"])
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.slow
+def test_an_identity_that_lives_twice_never_makes_a_second_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, victim: str, seed: int
+) -> None:
+    """A copy of a running process, state and all, that calls the others under the same name."""
+    hurried(monkeypatch)
+    without_noise(monkeypatch)
+    at = random.Random(f"{setting} {victim} {seed}").randrange(1, _LAST_MESSAGE["gradient"])  # noqa: S311 (a test's)
+    cloned = threading.Event()
+
+    def on_message(number: int, parcel: Parcel) -> None:
+        if number >= at and not cloned.is_set():
+            cloned.set()
+            world.clone(victim)
+
+    world, task = make_world(tmp_path, setting, monkeypatch, on_message=on_message)
+    with world:
+        world.start()
+        world.join(SECONDS)
+        well = check_end(world, task)
+        assert cloned.is_set()
+        world.clones[0].thread.join(SECONDS)
+        assert not world.clones[0].thread.is_alive(), "the clone hangs"
+        error = world.clones[0].error
+        assert error is None or isinstance(error, MpcdpError), error
+    logging.getLogger(__name__).info("%d: %s, clone: %s", at, "well" if well else world.errors(), error)

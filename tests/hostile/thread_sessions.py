@@ -33,15 +33,20 @@ _OWNERS = ("owner-1", "owner-2")
 _ROUNDS = 3
 
 
-def small_task(setting: str) -> Task:
-    """Return a task of two owners; ``setting`` is such as ``"gradient joint 3"``."""
+def small_task(setting: str, *, seconds: float = 3.0) -> Task:
+    """Return a task of two owners.
+
+    Args:
+        setting: such as ``"gradient joint 3"``.
+        seconds: of its deadlines.
+    """
     method, noise, parties = setting.split()
     document = task_document(
         [20, 20],
         parties=int(parties),
         features=3,
         privacy={"epsilon": 1.0, "delta": 1e-6, "mechanism": "gaussian", "noise": noise},
-        deadlines={"start_seconds": 4.0, "contribution_seconds": 3.0, "round_seconds": 3.0},
+        deadlines={"start_seconds": seconds + 1, "contribution_seconds": seconds, "round_seconds": seconds},
     )
     if method == "gradient":
         document["model"] = {"kind": "logistic-regression", "regularization": 0.1}
@@ -60,9 +65,10 @@ def make_world(
     monkeypatch: pytest.MonkeyPatch,
     *,
     on_message: OnMessage = lambda number, parcel: None,
+    seconds: float = 3.0,
 ) -> tuple[MortalWorld, Task]:
     """Return a world of a small task, in which nothing runs yet."""
-    task = small_task(setting)
+    task = small_task(setting, seconds=seconds)
     datasets = {name: make_dataset(task, name, seed=number) for number, name in enumerate(_OWNERS)}
     return MortalWorld(folder, task, datasets, patch=monkeypatch.setattr, on_message=on_message), task
 
