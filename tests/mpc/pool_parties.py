@@ -207,17 +207,12 @@ class Parties:
         """Run a session at every party."""
 
         def job(pool: NoisePool, mesh: Mesh, noise: UniversalNoise) -> Any:
-            with session_noise(
-                pool,
-                noise,
-                mesh,
-                engine_unsafe,
-                no_dealer,
-                session=session,
-                dimension=dimension,
-                rounds=rounds,
-                peers=self.names,
-            ) as (_, source):
-                return use(source, mesh)
+            pool.release_others(session)
+            arguments: Any = {"session": session, "dimension": dimension, "rounds": rounds, "peers": self.names}
+            with session_noise(pool, noise, mesh, engine_unsafe, no_dealer, **arguments) as (_, source):
+                try:
+                    return use(source, mesh)
+                finally:
+                    pool.release(session)  # the session is over
 
         return self.run(job, crash=crash)

@@ -88,6 +88,22 @@ def test_per_party_noise_is_sampled_ahead_as_far_as_it_fits(monkeypatch: pytest.
         assert 0.8 < np.std(values.astype(np.float64)) / noise.scale < 1.2
 
 
+@pytest.mark.parametrize("first", [1, 3, 4])
+def test_a_session_that_goes_on_samples_noise_for_the_rounds_that_are_left(first: int) -> None:
+    noise = universal_noise("gaussian", "per-party")
+    source = PerPartyNoise(noise, dimension=500, rounds=4, first=first)
+    source.forget(first - 1)
+    taken = []
+    for index in range(first, 4):
+        taken.append(source.take(index).values)
+        source.forget(index)
+        with pytest.raises(BudgetError):
+            source.take(index)
+    assert len(np.unique(taken)) >= 499 * len(taken)
+    with pytest.raises(ProtocolError):
+        source.take(4)
+
+
 @pytest.mark.parametrize(("dimension", "rounds"), [(0, 3), (12, 0), (-3, -4)])
 def test_sizes_are_positive(dimension: int, rounds: int) -> None:
     with pytest.raises(ValueError, match="positive"):

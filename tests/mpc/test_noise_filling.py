@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from party_processes import run_parties
-from pool_parties import Crash, CrashError, Parties, SharesUnsafe, engine_unsafe
+from pool_parties import Crash, CrashError, Parties, SharesUnsafe, engine_unsafe, no_dealer
 from thread_parties import SharingBackendUnsafe, run_in_threads
 
 from mpcdp.errors import BudgetError, PeerUnavailable, ProtocolError
@@ -75,9 +75,62 @@ def test_the_dealer_is_asked_once_for_exactly_what_is_missing(tmp_path: Path) ->
         return run
 
     assert parties.run(job(A)) == [None, None]
-    assert asked == [0, 0]
+    assert asked == []
     assert parties.run(job(B)) == [None, None]
-    assert asked == [0, 0, 3072, 3072]
+    assert asked == [3072, 3072]
+
+
+@pytest.mark.parametrize("interrupted", [0, 1, 2, 3])
+def test_an_interrupted_session_goes_on_with_the_same_noise(tmp_path: Path, interrupted: int) -> None:
+    """Whatever it had used, and whichever processes are new: number t is the same at every attempt."""
+    parties = Parties(tmp_path, 2)
+    seen: list[dict[int, Any]] = [{}, {}]
+
+    def attempt(first: int) -> Any:
+        def run(pool: NoisePool, mesh: Mesh, noise: UniversalNoise) -> NoiseRange:
+            arguments: Any = {"session": A, "dimension": 700, "rounds": 4, "peers": parties.names, "begun": first > 0}
+            with session_noise(pool, noise, mesh, engine_unsafe, no_dealer, **arguments) as (_, source):
+                for index in range(first, 4 if first else interrupted + 1):
+                    share = source.take(index).values
+                    assert (seen[mesh.rank].setdefault(index, share) == share).all()
+                    if index < interrupted:
+                        source.forget(index)
+                return source.range
+
+        return run
+
+    first = parties.run(attempt(0))
+    assert parties.run(attempt(max(interrupted, 1))) == first
+    assert len(set(first)) == 1
+    assert (seen[0][3] + seen[1][3]).tolist() == SharesUnsafe.numbers(1, 2800)[2100:].tolist()
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_session_that_has_begun_gets_no_other_noise_and_the_party_that_lost_it_is_named(
+    tmp_path: Path, lost: int
+) -> None:
+    parties = Parties(tmp_path, 2)
+    parties.fill(1024)
+    old = parties.copy(lost)
+
+    def attempt(pool: NoisePool, mesh: Mesh, noise: UniversalNoise) -> NoiseRange:
+        arguments: Any = {"session": A, "dimension": 10, "rounds": 2, "peers": parties.names, "begun": begun}
+        with session_noise(pool, noise, mesh, engine_unsafe, no_dealer, **arguments) as (_, source):
+            return source.range
+
+    begun = False
+    first: Any = parties.run(attempt)[0]
+    parties.restore(lost, old)
+    begun = True
+    for error in parties.run(attempt):
+        assert isinstance(error, ProtocolError)
+        assert f"party-{lost + 1} has lost the noise of this session" in str(error)
+    # Nothing was changed, so whoever still has it could give it back; a session that has not begun gets other noise.
+    with NoisePool(parties.path(1 - lost)) as pool:
+        assert pool.state(A).reserved == (first.start, first.count)
+    begun = False
+    second: Any = parties.run(attempt)[0]
+    assert second.start >= first.end
 
 
 def test_left_over_corrections_of_the_dealer_are_an_error(tmp_path: Path) -> None:
@@ -331,7 +384,7 @@ def _crypten_session(mesh: Mesh, source: ReceivedCorrelations, folder: str) -> A
 def test_sessions_on_crypten_release_fresh_noise_from_the_pools(tmp_path: Path) -> None:
     schedule = universal_noise("gaussian", "joint").schedule(2048)
     (asked, first), (_, second) = run_parties(2, _crypten_session, str(tmp_path), schedule=schedule)
-    assert asked == [0, 0]
+    assert asked == []
     assert (first == second).all()
     assert len(np.unique(first)) > 1790
     for release in first:

@@ -205,6 +205,7 @@ def _live(folder: Path, attempt: int, out: Connection) -> None:
             noise = SharesUnsafe(0, 1, attempt)
             fill(pool, noise, PlaintextBackend(), mesh, samples=1024 * int(generator.integers(1, 40)), peers=names)
             session = secrets.token_bytes(32)
+            pool.release_others(session)
             attempt += 1
             noise = SharesUnsafe(0, 1, attempt)
             arguments: Any = {
@@ -218,6 +219,7 @@ def _live(folder: Path, attempt: int, out: Connection) -> None:
                     share = source.take(index).values
                     out.send((session, source.range.bank, source.range.start, source.range.end, share))
                     source.forget(index)
+            pool.release(session)
 
 
 def _lives(folder: Path, kills: int) -> None:

@@ -363,5 +363,5 @@ def test_a_process_that_comes_back_after_the_end_has_nothing_left_to_do(tmp_path
     first = _run(tmp_path, task, _good(task))
     second = _run(tmp_path, task, [])
     assert (first.left, second.left) == (1, 0)
-    assert second.enrolments == second.uploads == []
+    assert (second.enrolments, second.uploads) == ([], [])
     assert list(tmp_path.glob("*.secret")) == []

@@ -33,6 +33,7 @@ def _calls(network: Network, claim: str) -> Mapping[tuple[str, str], Callable[[]
     upload = Upload(ref=REF, owner=claim, round_index=0, history=bytes(32), nonce=bytes(32), values=_VALUES)
     return {
         ("coordinator", "Coordinator/Attend"): lambda: list(coordinator.attend("", Attendance(bytes(32), claim, 7))),
+        ("coordinator", "Coordinator/Leave"): lambda: coordinator.leave("", Attendance(bytes(32), claim, 7)),
         ("compute-0", "ComputeParty/OpenSession"): lambda: party.open_session("", REF),
         ("compute-0", "ComputeParty/Enrol"): lambda: party.enrol("", Enrolment(REF, claim, bytes(32))),
         ("compute-0", "ComputeParty/Upload"): lambda: party.upload("", upload),

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from mpcdp.errors import (
     PeerError,
     PeerTimeout,
     PeerUnavailable,
+    ProcessStopped,
     ProtocolError,
 )
 from mpcdp.secret_sharing.owner_set import OwnerSet
@@ -34,6 +36,7 @@ from mpcdp.transport.messages import (
     Upload,
 )
 from mpcdp.transport.reception import CALLS_PER_MEMBER
+from mpcdp.transport.waiting import wait_with_caller
 
 __all__ = ["CallContract"]
 
@@ -238,8 +241,55 @@ class CallContract:
             raise kind("compute-2", "gäbe es das?") if issubclass(kind, PeerError) else kind("gäbe es das?")
 
         world.serve("compute-0", StubService(enrol=fail))
-        with raises(kind, "compute-0: ", "gäbe es das?"):
+        # One that ends but not its session looks like a crash: its callers come again.
+        expected = PeerUnavailable if kind is ProcessStopped else kind
+        with raises(expected, "compute-0: ", "gäbe es das?") as caught:
             world.network(member("owner-0")).compute_party("compute-0").enrol("", _ENROLMENT)
+        if isinstance(caught.error, PeerError):
+            assert caught.error.final == (kind is not ProcessStopped)
+
+    def test_who_waits_for_an_answer_waits_no_longer_than_its_caller(self, world: NetworkWorld) -> None:
+        """Else a caller that calls again and again would use up the calls it may have under way."""
+        answer: Future[None] = Future()
+        world.serve("compute-0", StubService(enrol=lambda *_: wait_with_caller(answer, 30)))
+        for _ in range(CALLS_PER_MEMBER + 2):
+            network = world.network(member("owner-0"), limits=replace(LIMITS, call_seconds=0.2))
+            with raises(PeerTimeout, "compute-0"):
+                network.compute_party("compute-0").enrol("", _ENROLMENT)
+        assert threads_at_work() == []
+        assert not answer.done()
+
+    def test_all_who_wait_for_an_answer_get_it(self, world: NetworkWorld) -> None:
+        answer: Future[None] = Future()
+        service = StubService(enrol=lambda *_: wait_with_caller(answer, 30))
+        world.serve("compute-0", service)
+        network = world.network(member("owner-0"))
+        with ThreadPoolExecutor(3) as pool:
+            calls = [pool.submit(network.compute_party("compute-0").enrol, "", _ENROLMENT) for _ in range(3)]
+            while len(service.calls) < 3:
+                time.sleep(0.01)
+            answer.set_exception(ProtocolError("not now"))
+            for call in calls:
+                with raises(ProtocolError, "not now"):
+                    call.result(5)
+
+    def test_a_peer_that_comes_back_is_waited_for(self, world: NetworkWorld) -> None:
+        """As long as at the start, and then it is no use to go on trying."""
+        world.serve("compute-0", StubService())
+        network = world.network(member("owner-0"), limits=replace(LIMITS, connect_seconds=1.0))
+        party = network.compute_party("compute-0")
+        party.enrol("", _ENROLMENT)
+        world.stop("compute-0")
+        with raises(PeerUnavailable, "compute-0") as broken:
+            party.enrol("", _ENROLMENT)
+        assert not getattr(broken.error, "final", True)
+        with raises(PeerUnavailable, "compute-0", "within 1 s") as away:
+            party.enrol("", _ENROLMENT)
+        assert getattr(away.error, "final", False)
+        timer = threading.Timer(0.3, lambda: world.serve("compute-0", StubService()))
+        timer.start()
+        party.enrol("", _ENROLMENT)
+        timer.join()
 
     def test_a_peer_that_names_itself_is_named_once(self, world: NetworkWorld) -> None:
         def fail(caller: str, message: object) -> None:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from network_worlds import LIMITS, PARTIES, REF, NetworkWorld, StubService, member, raises, threads_at_work
 
-from mpcdp.errors import MpcdpError, PeerTimeout, PeerUnavailable, ProtocolError
+from mpcdp.errors import MpcdpError, PeerTimeout, PeerUnavailable, ProtocolError, SessionAborted
 from mpcdp.pb import mpc_pb2
 from mpcdp.transport.access import MESH
 from mpcdp.transport.channel import Limits, MessageMesh, Network
@@ -290,20 +291,69 @@ class MeshContract:
         assert all(isinstance(result, MpcdpError) for result in results)
         assert any(isinstance(result, ProtocolError) and "other compute parties" in str(result) for result in results)
 
-    def test_a_second_stream_of_one_party_is_refused_and_the_first_lives_on(self, world: NetworkWorld) -> None:
+    def test_a_second_stream_of_one_party_replaces_the_first_for_the_next_mesh(self, world: NetworkWorld) -> None:
+        """A party that was started again need not wait until everybody has noticed that it was away."""
         (network,) = _parties(world, 1)
-        one, two = (_RawParty(world.network(member("compute-1"))) for _ in range(2))
+        one = _RawParty(world.network(member("compute-1")))
         one.hello()
         result = self._exchange_with(network)
         assert next(one.answers)
+        two = _RawParty(world.network(member("compute-1")))
         two.hello()
-        with raises(ProtocolError, "compute-0", "compute-1 is already connected"):
-            next(two.answers)
-        one.send(*write_payload("step", 0, b"theirs"))
-        assert result.result(5) == [b"theirs"]
-        one.send(write_goodbye(None))
-        one.end()
+        with raises(PeerUnavailable, "compute-1", "connected again"):
+            result.result(5)
+        one.send(*write_payload("step", 0, b"theirs of the first"))
+        again = self._exchange_with(network)
+        two.send(*write_payload("step", 0, b"theirs"))
+        assert next(two.answers)
+        assert again.result(5) == [b"theirs"]
+        two.send(write_goodbye(None))
+        one.leave()
         two.end()
+
+    def test_a_broken_connection_is_told_also_to_who_waits_for_something_else(self, world: NetworkWorld) -> None:
+        networks = _parties(world, 2)
+        lost: queue.SimpleQueue[MpcdpError] = queue.SimpleQueue()
+        left = threading.Event()
+
+        def stay() -> None:
+            with suppress(MpcdpError), networks[0].mesh(REF, _TWO, lost.put) as mesh:
+                mesh.exchange("step", b"x")
+                error = lost.get(timeout=5)
+                assert isinstance(error, PeerUnavailable)
+                assert error.peer == "compute-1"
+                left.set()
+                raise error
+
+        thread = threading.Thread(target=stay)
+        thread.start()
+        with suppress(ProtocolError), networks[1].mesh(REF, _TWO) as mesh:
+            mesh.exchange("step", b"x")
+            raise ProtocolError("no more")
+        thread.join()
+        assert left.is_set()
+
+    @pytest.mark.parametrize("waits_for", ["a message", "a peer", "an address"])
+    def test_who_gives_up_waits_for_nobody(self, world: NetworkWorld, waits_for: str) -> None:
+        networks = _parties(world, 1 if waits_for == "an address" else 2)
+        names = ("compute-1", "compute-0") if waits_for == "an address" else _TWO
+        timer = threading.Timer(0.3, networks[0].give_up, (SessionAborted("it is over"),))
+        start = time.monotonic()
+
+        def wait_in_vain() -> None:
+            with networks[0].mesh(REF, names) as mesh:
+                mesh.exchange("step", b"x")
+
+        with ThreadPoolExecutor(1) as pool:
+            peer = pool.submit(_run_silent, networks[1]) if waits_for == "a message" else None
+            timer.start()
+            with raises(SessionAborted, "it is over"):
+                wait_in_vain()
+            if peer is not None:
+                assert "it is over" in str(peer.result(5))
+        with raises(SessionAborted, "it is over"):
+            wait_in_vain()
+        assert time.monotonic() - start < 3
 
     def test_the_lower_rank_does_not_call(self, world: NetworkWorld) -> None:
         (network,) = _parties(world, 1, _QUICK)
@@ -441,5 +491,15 @@ def _run_alone(network: Network, ref: SessionRef, names: Sequence[str]) -> Excep
     try:
         with network.mesh(ref, names):
             return None
+    except MpcdpError as error:
+        return error
+
+
+def _run_silent(network: Network) -> Exception | None:
+    """Join, and say nothing until the other party leaves."""
+    lost: queue.SimpleQueue[MpcdpError] = queue.SimpleQueue()
+    try:
+        with network.mesh(REF, _TWO, lost.put):
+            raise lost.get(timeout=5)
     except MpcdpError as error:
         return error

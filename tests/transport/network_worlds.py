@@ -81,6 +81,8 @@ class raises:  # noqa: N801 (reads like pytest.raises)
     def __init__(self, kind: type[MpcdpError], *words: str) -> None:
         self._kind = kind
         self._words = words
+        self.error: BaseException | None = None
+        """What was raised."""
 
     def __enter__(self) -> Self:
         return self
@@ -92,6 +94,7 @@ class raises:  # noqa: N801 (reads like pytest.raises)
             pytest.fail(f"no {self._kind.__name__} was raised")
         if kind is not self._kind:
             return False
+        self.error = error
         missing = [word for word in self._words if word not in str(error)]
         assert not missing, f"{missing} are not in: {error}"
         return True
@@ -112,6 +115,9 @@ class StubService:
 
     def attend(self, caller: str, attendance: Attendance) -> Iterator[SessionEvent]:
         return iter(self._answer("attend", caller, attendance, [Aborted("nothing to do: come back later")]))
+
+    def leave(self, caller: str, attendance: Attendance) -> None:
+        self._answer("leave", caller, attendance, None)
 
     def open_session(self, caller: str, ref: SessionRef) -> None:
         self._answer("open_session", caller, ref, None)
