@@ -50,11 +50,11 @@ class LastSync:
         return note
 
     def _note_commit(self, connection: sqlite3.Connection, statements: set[str]) -> None:
-        execute = super(type(connection), connection).execute
-        if execute("PRAGMA synchronous").fetchone()[0] < _FULL:
+        execute = sqlite3.Connection.execute
+        if execute(connection, "PRAGMA synchronous").fetchone()[0] < _FULL:
             self.unsynced |= statements
             return
-        path = Path(execute("PRAGMA database_list").fetchone()[2])
+        path = Path(execute(connection, "PRAGMA database_list").fetchone()[2])
         with self._lock:
             self._databases[path] = connection.serialize()
 

@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +69,12 @@ class _Network(InProcessNetwork):
         super().__init__(*arguments)
         self.life = life
 
-    def serve(self, service: Services) -> AbstractContextManager[None]:
+    @contextmanager
+    def serve(self, service: Services) -> Iterator[None]:
         if self.life.dead:
             raise Killed
-        return nullcontext() if self.life.clone else super().serve(service)
+        with nullcontext() if self.life.clone else super().serve(service):
+            yield
 
     def _start(self, peer: Member, method: str, messages: Iterable[bytes], seconds: float) -> Stream:
         if self.life.dead:

@@ -21,7 +21,7 @@ from network_worlds import LIMITS, REF, GrpcTestWorld, StubService, member
 from thread_sessions import SECONDS, check_end, hurried, make_world, quiet, without_noise
 
 from mpcdp.errors import IdentityError, MpcdpError, ProtocolError
-from mpcdp.transport import codec
+from mpcdp.transport import codec, frames
 from mpcdp.transport.access import CALLERS, MESH, REACH
 from mpcdp.transport.channel import Member
 from mpcdp.transport.grpc.options import PACKAGE
@@ -84,8 +84,10 @@ _BLOCKING: dict[str, Callable[[Reader], object]] = {
     "Dealer/OpenSession": codec.read_open_session,
     "Dealer/Deal": codec.read_deal_request,
     "Dealer/CloseSession": codec.read_close_session,
+    MESH: lambda reader: next(frames.read_frames(reader)),
 }
-"""Calls that wait for what the session does next, or end it: a damaged one that is still valid is not sent."""
+"""Calls that wait for what the session does next, end it, or begin it anew, as a party that comes back does: a damaged
+one that is still valid is not sent."""
 
 
 class _Siege:
@@ -155,7 +157,9 @@ class _Siege:
             and self.world.reception(receiver) is not None
         }
         others = [message for messages in calls.values() for message in messages]
-        for caller, receiver, method in self._generator.choices(list(calls), k=self._count):
+        methods = sorted({method for _, _, method in calls})
+        for method in self._generator.choices(methods, k=self._count):
+            caller, receiver, _ = self._generator.choice([key for key in calls if key[2] == method])
             messages = mutate_call(calls[caller, receiver, method], others, self._generator)
             self.ends[method, self._send(members[caller], receiver, method, messages)] += 1
 
@@ -261,9 +265,9 @@ def test_damaged_messages_over_tls_are_refused_and_the_server_goes_on(
         for case in generator.choices(list(targets), k=_OVER_TLS):
             receiver, _, method = targets[case].partition(":")
             network = networks[case]
-            call = network._channel(member(receiver)).stream_stream(PACKAGE + method)(
-                iter(mutate_call(written[case], others, generator)), timeout=10
-            )
+            channel = network._channel(member(receiver))
+            start: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(PACKAGE + method)
+            call = start(iter(mutate_call(written[case], others, generator)), timeout=10)
             try:
                 list(call)
                 codes[grpc.StatusCode.OK] += 1
