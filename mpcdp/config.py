@@ -6,13 +6,23 @@ to the config's folder.
 """
 
 import difflib
+import ipaddress
 import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from mpcdp.errors import ConfigError, InputError
 
@@ -24,8 +34,12 @@ __all__ = [
     "LedgerLimit",
     "Name",
     "OwnerConfig",
+    "Policy",
     "Section",
+    "StatusConfig",
     "TlsFiles",
+    "check_content",
+    "load_any_config",
     "load_config",
     "read_toml",
 ]
@@ -57,6 +71,17 @@ def _check_address(address: str) -> str:
     return address
 
 
+def _list_to_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False  # a name, whoever it may belong to
+
+
 def _resolve(value: Any, info: ValidationInfo) -> Any:
     """Take a text for a path, relative to the folder of the file it stands in."""
     if isinstance(value, Path):
@@ -71,6 +96,8 @@ Name = Annotated[str, AfterValidator(_check_name)]
 """The name of a process in the task."""
 
 _Address = Annotated[str, AfterValidator(_check_address)]
+_Item = TypeVar("_Item")
+_Choice = Annotated[tuple[_Item, ...], BeforeValidator(_list_to_tuple)]
 _FilePath = Annotated[Path, BeforeValidator(_resolve)]
 
 
@@ -89,15 +116,73 @@ class TlsFiles(Section):
 
 
 class LedgerLimit(Section):
-    """What all tasks together may cost an owner's records.
+    """What all tasks together may cost an owner's records; to be fixed before the first one.
 
     Args:
-        epsilon_limit: bound on the sum of the epsilons.
-        delta_limit: bound on the sum of the deltas.
+        epsilon_limit: of all tasks together; see `mpcdp.privacy.composition`.
+        delta_limit: of all tasks together.
     """
 
     epsilon_limit: Annotated[float, Field(gt=0)]
     delta_limit: Annotated[float, Field(gt=0, le=1)]
+
+
+class Policy(Section):
+    """Which tasks this organisation consents to; what is left out is not restricted, except ``modules``.
+
+    Args:
+        epsilon: largest epsilon of one task.
+        delta: largest delta of one task.
+        owners: smallest number of owners in a task.
+        minimum_owners: smallest number of owners behind a release.
+        methods: kinds of ``[method]``.
+        noise: who may sample the noise: ``"joint"``, ``"per-party"``.
+        peers: DNS names in the certificates of everybody else who may take part.
+        tasks: digests, 64 hexadecimal digits, of the tasks that were looked at.
+        modules: factories of PyTorch modules, ``"package.module:function"``, whose code may be imported; none when left
+            out.
+    """
+
+    epsilon: Annotated[float, Field(gt=0)] | None = None
+    delta: Annotated[float, Field(gt=0, le=1)] | None = None
+    owners: Annotated[int, Field(ge=1)] | None = None
+    minimum_owners: Annotated[int, Field(ge=1)] | None = None
+    methods: _Choice[Literal["output-perturbation", "gradient-perturbation", "statistics"]] | None = None
+    noise: _Choice[Literal["joint", "per-party"]] | None = None
+    peers: _Choice[str] | None = None
+    tasks: _Choice[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] | None = None
+    modules: _Choice[str] = ()
+
+
+class StatusConfig(Section):
+    """Where a process shows how it is doing: a page, ``/status.json`` and ``/metrics``, without a password.
+
+    Args:
+        listen: ``"host:port"``; a loopback address unless `allow_remote`.
+        allow_remote: whether other hosts may look, e.g. a Prometheus server; let a firewall say which.
+    """
+
+    listen: _Address
+    allow_remote: bool = False
+
+    @model_validator(mode="after")
+    def _check_host(self) -> "StatusConfig":
+        if not self.allow_remote and not _is_loopback(self.host):
+            raise ValueError(
+                f'listen: expected an address of this host alone, "127.0.0.1:{self.port}" for example, got '
+                f"{_shown(self.listen)}: set allow_remote = true if others may look"
+            )
+        return self
+
+    @property
+    def host(self) -> str:
+        """The address without its port."""
+        return self.listen.rpartition(":")[0]
+
+    @property
+    def port(self) -> int:
+        """The port."""
+        return int(self.listen.rpartition(":")[2])
 
 
 class Config(Section):
@@ -109,6 +194,7 @@ class Config(Section):
         state: folder for what this process must remember; made when it does not exist, and never shared.
         tls: credentials.
         peers: where each peer that this process calls listens, ``"host:port"`` by name.
+        status: where it shows how it is doing; nowhere when absent.
     """
 
     name: Name
@@ -116,6 +202,7 @@ class Config(Section):
     state: _FilePath
     tls: TlsFiles
     peers: dict[Name, _Address]
+    status: StatusConfig | None = None
 
 
 class OwnerConfig(Config):
@@ -125,11 +212,13 @@ class OwnerConfig(Config):
         role: ``"owner"``.
         table: the records, CSV or Parquet.
         ledger: what this owner is willing to spend in total; no limit when absent.
+        policy: which tasks this owner consents to; all when absent.
     """
 
     role: Literal["owner"]
     table: _FilePath
     ledger: LedgerLimit | None = None
+    policy: Policy | None = None
 
 
 class ComputePartyConfig(Config):
@@ -138,10 +227,12 @@ class ComputePartyConfig(Config):
     Args:
         role: ``"compute"``.
         listen: ``"host:port"`` at which this process answers.
+        policy: which tasks this compute party consents to; all when absent.
     """
 
     role: Literal["compute"]
     listen: _Address
+    policy: Policy | None = None
 
 
 class DealerConfig(Config):
@@ -184,6 +275,31 @@ def load_config(path: Path, config_type: type[_Config]) -> _Config:
     return read_toml(path, config_type, ConfigError)
 
 
+def load_any_config(path: Path) -> OwnerConfig | ComputePartyConfig | DealerConfig | CoordinatorConfig:
+    """Read a process's config, whatever its role.
+
+    Raises:
+        ConfigError: the file cannot be read, is malformed, or names no role.
+    """
+    try:
+        role = tomllib.loads(path.read_text(encoding="utf-8")).get("role")
+    except (OSError, ValueError):
+        role = "owner"  # its own error, from `load_config`, says more
+    match role:
+        case "owner":
+            return load_config(path, OwnerConfig)
+        case "compute":
+            return load_config(path, ComputePartyConfig)
+        case "dealer":
+            return load_config(path, DealerConfig)
+        case "coordinator":
+            return load_config(path, CoordinatorConfig)
+        case _:
+            raise ConfigError(
+                f'{path}: role: expected "owner", "compute", "dealer" or "coordinator", got {_shown(role)}'
+            )
+
+
 def read_toml(path: Path, model: type[_Model], error_type: type[InputError]) -> _Model:
     """Read a TOML file into a model.
 
@@ -202,10 +318,28 @@ def read_toml(path: Path, model: type[_Model], error_type: type[InputError]) -> 
         raise error_type(f"{path}: cannot be read ({error.strerror}); give the path of a TOML file") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise error_type(f"{path}: is not a TOML file in UTF-8: {error}") from error
+    return check_content(content, model, error_type, source=str(path), folder=path.parent)
+
+
+def check_content(
+    content: Any, model: type[_Model], error_type: type[InputError], *, source: str, folder: Path = Path()
+) -> _Model:
+    """Make a model of what a TOML file would contain.
+
+    Args:
+        content: tables as dictionaries.
+        model: what it has to contain.
+        error_type: what to raise.
+        source: where the content comes from, for the error.
+        folder: what relative paths are relative to.
+
+    Raises:
+        error_type: it does not fit the model; see `read_toml`.
+    """
     try:
-        return model.model_validate(content, context={"folder": path.parent})
+        return model.model_validate(content, context={"folder": folder})
     except ValidationError as error:
-        raise error_type("\n  ".join([f"{path}:", *_faults(error, model)])) from error
+        raise error_type("\n  ".join([f"{source}:", *_faults(error, model)])) from error
 
 
 def _faults(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:

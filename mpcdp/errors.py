@@ -10,6 +10,7 @@
     │   └── PlanError             the task asks for what no plan can give
     ├── RefusedError          this process will not do what it was asked (exit code 3)
     │   ├── BudgetError           it would spend privacy that is spent or not granted
+    │   ├── PolicyError           the task is outside what this organisation consented to
     │   ├── IdentityError         the certificate is not that of whom the peer claims to be
     │   └── ProtocolError         a message that the protocol does not allow here
     │       └── LateUpload            the round it is for is over; the next one is open
@@ -37,6 +38,7 @@ __all__ = [
     "PeerTimeout",
     "PeerUnavailable",
     "PlanError",
+    "PolicyError",
     "ProcessStopped",
     "ProtocolError",
     "RefusedError",
@@ -81,6 +83,10 @@ class RefusedError(MpcdpError):
 
 class BudgetError(RefusedError):
     """The request would spend privacy twice, or more than was granted."""
+
+
+class PolicyError(RefusedError):
+    """The task is outside the policy in this process's own config."""
 
 
 class IdentityError(RefusedError):

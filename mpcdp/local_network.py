@@ -1,11 +1,13 @@
 """A whole network on one machine: real processes on loopback, started and ended together."""
 
 import json
+import math
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,14 +18,28 @@ from typing import Any, Self
 import tomli_w
 
 from mpcdp.errors import ConfigError
+from mpcdp.privacy.budget import PrivacyBudget
 from mpcdp.task import load_task
 from mpcdp.transport.channel import Member, Role
 from mpcdp.transport.tls import Authority, write_private
 
-__all__ = ["LocalNetwork", "ProcessResult", "Site", "create_network", "free_ports", "hosts_by_name", "on_loopback"]
+__all__ = [
+    "AFTERMATH_SECONDS",
+    "LocalNetwork",
+    "ProcessResult",
+    "Site",
+    "create_network",
+    "first_cause",
+    "free_ports",
+    "hosts_by_name",
+    "on_loopback",
+]
 
 _ROLES: tuple[Role, ...] = ("coordinator", "dealer", "compute", "owner")
 _STOP_SECONDS = 5.0
+
+AFTERMATH_SECONDS = 20.0
+"""When one process has failed, the others have this long to end by themselves."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +67,17 @@ class ProcessResult:
             if entry.get("level") == "error":
                 problem = str(entry.get("problem", entry.get("event")))
         return problem
+
+
+def first_cause(results: Sequence[ProcessResult]) -> ProcessResult | None:
+    """Return the process whose failure explains the others', None if all succeeded.
+
+    One that refused or found a file wrong comes before those that missed it (exit code 4), and these before those that
+    were told or stopped (5, or a signal).
+    """
+    failed = [result for result in results if result.exit_code]
+    rank = {1: 0, 2: 0, 3: 0, 4: 1}
+    return min(failed, key=lambda result: rank.get(result.exit_code, 2), default=None)
 
 
 class LocalNetwork:
@@ -105,19 +132,30 @@ class LocalNetwork:
         """Return where a process writes its log."""
         return self._configs[name][1].parent / "log.jsonl"
 
+    def state(self, name: str) -> Path:
+        """Return a process's state folder."""
+        config = self._configs[name][1]
+        with config.open("rb") as file:
+            return config.parent / str(tomllib.load(file)["state"])
+
     def events(self, name: str) -> Iterator[Mapping[str, Any]]:
         """Read what a process has logged so far."""
         return _log_entries(self.log(name))
 
-    def wait(self, seconds: float, *, progress: Callable[[], None] | None = None) -> tuple[ProcessResult, ...]:
+    def wait(
+        self, seconds: float, *, progress: Callable[[], None] | None = None, after_failure: float = math.inf
+    ) -> tuple[ProcessResult, ...]:
         """Wait for all started processes, then stop those still running.
 
         Args:
             seconds: how long to wait at most.
             progress: called several times a second.
+            after_failure: how long to go on waiting once a process has failed: long enough for the others to say why.
         """
         end = time.monotonic() + seconds
-        while any(process.poll() is None for process in self._processes.values()) and time.monotonic() < end:
+        while None in (codes := [process.poll() for process in self._processes.values()]) and time.monotonic() < end:
+            if any(codes):
+                end, after_failure = min(end, time.monotonic() + after_failure), math.inf
             if progress is not None:
                 progress()
             time.sleep(0.05)
@@ -137,8 +175,8 @@ class LocalNetwork:
                 process.wait()
 
     def _result(self, name: str) -> ProcessResult:
-        role, config = self._configs[name]
-        report = config.parent / "state" / "report.json"
+        role, _ = self._configs[name]
+        report = self.state(name) / "report.json"
         return ProcessResult(
             name=name,
             role=role,
@@ -187,6 +225,8 @@ def create_network(
     *,
     tables: Mapping[str, Path] | None = None,
     sites: Callable[[Sequence[str]], Mapping[str, Site]] = on_loopback,
+    owner_states: Mapping[str, Path] | None = None,
+    ledger_limit: PrivacyBudget | None = None,
 ) -> None:
     """Make everything a task needs to be tried out: an authority, certificates, and a config per process.
 
@@ -195,6 +235,8 @@ def create_network(
         task_path: the task.
         tables: each owner's table; by default ``table.csv`` in the owner's folder, to be put there.
         sites: says where each of the servers is.
+        owner_states: each owner's state folder, which outlives this network; by default ``state`` in its folder.
+        ledger_limit: what all sessions together may cost an owner's records; no limit when absent.
 
     Raises:
         TaskError: the task is malformed.
@@ -216,15 +258,21 @@ def create_network(
         servers = [member.name for member in members if member.role != "owner"]
         placed = sites(servers)
         for member in members:
-            table = (tables or {}).get(member.name, Path("table.csv"))
-            _create_process(directory / member.name, member, authority, placed, table=table)
+            config = _create_process(directory / member.name, member, authority, placed)
+            if member.role == "owner":
+                table = (tables or {}).get(member.name, Path("table.csv"))
+                config["table"] = str(table.absolute()) if table.exists() else str(table)
+                if (state := (owner_states or {}).get(member.name)) is not None:
+                    config["state"] = str(state.absolute())
+                if ledger_limit is not None:
+                    config["ledger"] = {"epsilon_limit": ledger_limit.epsilon, "delta_limit": ledger_limit.delta}
+            (directory / member.name / f"{member.role}.toml").write_bytes(tomli_w.dumps(config).encode())
     except OSError as error:
         raise ConfigError(f"{directory}: {error.strerror}; name a folder that can be written") from error
 
 
-def _create_process(
-    folder: Path, member: Member, authority: Authority, sites: Mapping[str, Site], *, table: Path
-) -> None:
+def _create_process(folder: Path, member: Member, authority: Authority, sites: Mapping[str, Site]) -> dict[str, Any]:
+    """Make a process's folder and credentials, and return its config."""
     folder.mkdir(mode=0o700)
     (folder / "state").mkdir(mode=0o700)
     certificate, key = authority.issue(member.certificate)
@@ -243,11 +291,9 @@ def _create_process(
         },
         "peers": {name: site.address for name, site in sites.items() if name != member.name},
     }
-    if member.role == "owner":
-        config["table"] = str(table.absolute()) if table.exists() else str(table)
-    else:
+    if member.role != "owner":
         config["listen"] = sites[member.name].listen
-    (folder / f"{member.role}.toml").write_bytes(tomli_w.dumps(config).encode())
+    return config
 
 
 def free_ports(count: int) -> list[int]:

@@ -18,7 +18,7 @@ from mpcdp.secret_sharing.randomness import random_key
 from mpcdp.secret_sharing.shares import NoisedVector, SharedVector
 from mpcdp.task import Task
 
-__all__ = ["per_owner_noise", "pooled_without_privacy", "simulate", "single_owner"]
+__all__ = ["per_owner_noise", "pooled_without_privacy", "release", "simulate", "single_owner"]
 
 
 def simulate(task: Task, datasets: Mapping[str, Dataset], *, noise: bool = True) -> NDArray[np.float64]:
@@ -42,16 +42,24 @@ def simulate(task: Task, datasets: Mapping[str, Dataset], *, noise: bool = True)
             for dataset in datasets.values()
         ]
         total = SharedVector.total(encoded, dimension=plan.dimension)
-        release, deviation = _release(plan, total, noise=noise), plan.noise_deviation if noise else 0.0
-        state = method.next_state(state, release, record_count=count, noise_deviation=deviation)
+        released = release(plan, total) if noise else plan.encoding.decode(total.values)
+        deviation = plan.noise_deviation if noise else 0.0
+        state = method.next_state(state, released, record_count=count, noise_deviation=deviation)
     return state.model
 
 
-def _release(plan: Plan, total: SharedVector, *, noise: bool) -> NDArray[np.float64]:
-    if not noise:
-        return plan.encoding.decode(total.values)
+def release(plan: Plan, total: SharedVector) -> NDArray[np.float64]:
+    """Noise a sum of encoded contributions as a session does, and decode it.
+
+    Args:
+        plan: the session's.
+        total: of d coordinates, or of several independent sessions one after the other.
+
+    Returns:
+        Real units, of the same shape.
+    """
     for _ in range(plan.noise_copies):
-        noise_share = PerPartyNoise(plan.noise, dimension=plan.dimension, rounds=1).take(0)
+        noise_share = PerPartyNoise(plan.noise, dimension=total.dimension, rounds=1).take(0)
         total = SharedVector(NoisedVector.add(total, noise_share).values)
     return plan.decode(total.values)
 

@@ -20,6 +20,7 @@ from mpcdp.errors import PlanError
 from mpcdp.mpc.noise import universal_noise
 from mpcdp.plan import Plan, make_plan
 from mpcdp.plan.calibration import Calibration
+from mpcdp.privacy.accountant import gaussian_delta
 from mpcdp.privacy.budget import PrivacyBudget
 from mpcdp.privacy.sensitivity import Norm, Relation, Sensitivity
 from mpcdp.task import Task
@@ -253,6 +254,34 @@ def test_laplace_pays_its_epsilon_and_the_samplers_delta_only() -> None:
     assert 0 < plan.cost.delta < 1e-15
     assert plan.noise_scale == pytest.approx(math.sqrt(5) * plan.sensitivity.bound, rel=1e-3)
     assert plan.noise_deviation == pytest.approx(math.sqrt(2) * plan.noise_scale)
+
+
+@pytest.mark.parametrize("noise", ["joint", "per-party"])
+def test_the_cost_as_one_gaussian_gives_the_cost_of_the_plan(noise: str) -> None:
+    plan = _plan(privacy={"noise": noise})
+    gaussian = plan.gaussian_cost
+    assert gaussian is not None
+    curve = gaussian_delta(epsilon=plan.cost.epsilon, mu=math.sqrt(gaussian.mu_squared))
+    assert curve == pytest.approx(plan.delta_terms.mechanism, rel=1e-9)
+    sampler = plan.delta_terms.circuit + plan.delta_terms.discretisation
+    assert (1 + math.exp(plan.cost.epsilon)) * gaussian.distance == pytest.approx(sampler, rel=1e-9)
+
+
+def test_only_one_exact_gaussian_is_composed_as_one() -> None:
+    assert _plan(privacy={"mechanism": "laplace", "epsilon": 4.0}).gaussian_cost is None
+    rounds = _gradient_plan()
+    assert rounds.gaussian_cost is not None
+    assert rounds.gaussian_cost.mu_squared == pytest.approx(
+        rounds.rounds * (rounds.integer_sensitivity.bound / rounds.noise.scale) ** 2
+    )
+    assert _gradient_plan(sampling_rate=0.1).gaussian_cost is None
+
+
+def _gradient_plan(**method: float) -> Plan:
+    content = copy.deepcopy(_SAMPLE)
+    del content["model"]["certificate"]
+    content["method"] = {"kind": "gradient-perturbation", "rounds": 5, **method}
+    return make_plan(Task.model_validate(content))
 
 
 def test_decoding_undoes_encoding_and_the_noises_half() -> None:

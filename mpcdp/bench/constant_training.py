@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mpcdp.config import Section
-from mpcdp.data.dataset import Dataset
+from mpcdp.data.records import Records
 from mpcdp.learning.method import TrainingState
 from mpcdp.privacy.sensitivity import Norm, Relation, Sensitivity
 from mpcdp.task import Task
@@ -60,7 +60,7 @@ class ConstantTraining:
     def contribution_bound(self, record_count: int) -> float:
         return 1.0
 
-    def contribution(self, dataset: Dataset, state: TrainingState, *, key: bytes) -> NDArray[np.float64]:
+    def contribution(self, dataset: Records, state: TrainingState, *, key: bytes) -> NDArray[np.float64]:
         """Return the same vector for everybody and ever, norm 1/2."""
         return _contribution(self.dimension)
 

@@ -2,7 +2,7 @@
 
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,28 @@ __all__ = ["where_measured"]
 _LIBRARIES = ("crypten", "torch", "numpy", "grpcio", "protobuf", "cryptography")
 
 
-def where_measured() -> dict[str, Any]:
-    """Describe the machine and the versions, for ``--json``."""
+def where_measured(*others: str) -> dict[str, Any]:
+    """Describe the machine and the versions, for ``--json``.
+
+    Args:
+        others: further libraries that count; those that are not installed are said to be "not installed".
+    """
     return {
         "machine": _machine(),
         "versions": {
             "mpcdp": __version__,
             "python": platform.python_version(),
             **{name: version(name) for name in _LIBRARIES},
+            **{name: _version(name) for name in others},
         },
     }
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _machine() -> dict[str, Any]:

@@ -19,7 +19,9 @@ def check(
     table: Annotated[Path, typer.Option(help="The owner's CSV or Parquet table.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Print how many cells of every column fit the task's schema, and the record count beside the declared one.
+    """Say how well a table fits a task, before a session; for its owner alone.
+
+    Prints how many cells of every column fit the schema, and the record count beside the declared one.
 
     For the owner's eyes alone: the figures are exact, no noise protects them. Exit code 0 only if the count is the
     declared one, every line has the right number of cells and no column is without a fitting cell.

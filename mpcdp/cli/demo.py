@@ -3,7 +3,7 @@
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,11 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from mpcdp.cli.demo_table import DemoTable, bundled_table, split, user_table
+from mpcdp.cli.session_progress import SessionRun, run_network
 from mpcdp.data.dataset import Dataset
 from mpcdp.data.table import read_dataset
-from mpcdp.errors import InputError, PeerError
+from mpcdp.errors import InputError
 from mpcdp.learning.model import TrainedModel
-from mpcdp.local_network import LocalNetwork, ProcessResult, create_network
+from mpcdp.local_network import ProcessResult, create_network
 from mpcdp.simulation import per_owner_noise, pooled_without_privacy, single_owner
 from mpcdp.task import Task, load_task
 
@@ -65,8 +66,11 @@ def demo(
     schema: Annotated[Path | None, typer.Option(help="The schema (TOML) of your own table.")] = None,
     output: Annotated[Path | None, typer.Option(help="Output folder, new or empty.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
-    """Train one model across several organisations, all on this machine, and compare it with the alternatives.
+    """Train one model across several organisations on this machine, and compare it.
+
+    Beside it: all tables pooled without privacy, one organisation alone, and noise added by every organisation.
 
     Example: mpcdp demo --owners 5 --parties 2 --epsilon 0.5
     """
@@ -80,13 +84,13 @@ def demo(
         "model": {"kind": "logistic-regression", "regularization": regularization, "certificate": 1e-6},
     }
     task = _write_inputs(folder, data, sections, owners=owners, parties=parties)
-    results, seconds = _run(folder, console, quiet=as_json)
-    result = _evaluate(folder, task, results, seconds)
+    session = run_network(folder / "network", task, console, seconds=_RUN_SECONDS, quiet=as_json or quiet)
+    result = _evaluate(folder, task, session)
     _draw(result, folder / "accuracy.png")
     (folder / "result.json").write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
     if as_json:
         typer.echo(json.dumps(asdict(result)))
-    else:
+    elif not quiet:
         _print(result, console)
 
 
@@ -120,43 +124,12 @@ def _write_inputs(
     return load_task(folder / "task.toml")
 
 
-def _run(folder: Path, console: Console, *, quiet: bool) -> tuple[tuple[ProcessResult, ...], float]:
-    """Run the real processes."""
-    start = time.monotonic()
-    with LocalNetwork(folder / "network") as network:
-        console.print(f"Starting {len(network.names)} processes on loopback, mutual TLS between them ...")
-        network.start()
-        if quiet:
-            results = network.wait(_RUN_SECONDS)
-        else:
-            with console.status("starting") as status:
-                results = network.wait(_RUN_SECONDS, progress=_progress(network, status.update))
-    failed = [result for result in results if result.exit_code]
-    if failed:
-        # The processes that merely heard of the failure exit with 5 (session aborted); show the cause first.
-        cause = min(failed, key=lambda result: result.exit_code == 5)
-        raise PeerError(cause.name, cause.problem())
-    return results, time.monotonic() - start
-
-
-def _progress(network: LocalNetwork, show: Callable[[str], None]) -> Callable[[], None]:
-    stages = ("owner joined", "prepared", "owner enrolled", "share received", "revealed", "finished")
-
-    def update() -> None:
-        counts: dict[str, int] = defaultdict(int)
-        for name in network.names:
-            for entry in network.events(name):
-                counts[str(entry.get("event"))] += 1
-        show("  ".join(f"{stage}: {counts[stage]}" for stage in stages if counts[stage]) or "starting")
-
-    return update
-
-
-def _evaluate(folder: Path, task: Task, results: Sequence[ProcessResult], seconds: float) -> _Result:
+def _evaluate(folder: Path, task: Task, session: SessionRun) -> _Result:
+    results = session.results
     start = time.monotonic()
     test = read_dataset(folder / "test.csv", task.schema_)
     tables = {o.name: read_dataset(folder / "tables" / f"{o.name}.csv", task.schema_) for o in task.owners}
-    released = TrainedModel.load(folder / "network" / task.coordinator.name / "state" / "model.json")
+    released = TrainedModel.load(session.model)
     runs = range(_SIMULATED_RUNS)
     alone = [_accuracy(single_owner(task, name, table), test) for name, table in tables.items() for _ in runs]
     noisy = [_accuracy(per_owner_noise(task, tables), test) for _ in runs]
@@ -175,7 +148,7 @@ def _evaluate(folder: Path, task: Task, results: Sequence[ProcessResult], second
         owners=len(task.owners),
         parties=len(task.compute_parties),
         processes=len(results),
-        seconds={**phases, "session": seconds, "comparison": time.monotonic() - start},
+        seconds={**phases, "session": session.seconds, "comparison": time.monotonic() - start},
         bytes_sent=by_role,
         links=links,
         output=str(folder),

@@ -1,11 +1,13 @@
 """``mpcdp network``: certificates and configs for trying a task on one machine."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mpcdp.local_network import create_network, hosts_by_name, on_loopback
+from mpcdp.task import load_task
 
 __all__ = ["app"]
 
@@ -14,7 +16,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def network() -> None:
-    """Certificates and configs of a network on one machine."""
+    """Certificates and configs of a network."""
 
 
 @app.command()
@@ -28,11 +30,19 @@ def new(
             "port: for containers. All are on this machine's loopback address when left out."
         ),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Make an authority, certificates and a config for every process of a task, to try it out on one machine.
 
     Example: mpcdp network new net --task task.toml
     """
     create_network(directory, task, sites=on_loopback if port is None else hosts_by_name(port))
-    typer.echo(f"Made {directory}. Put each owner's table at {directory}/OWNER/table.csv, then start every process:")
-    typer.echo(f"  python -m parties.ROLE --config {directory}/NAME/ROLE.toml")
+    if as_json:
+        members = load_task(task).members()
+        typer.echo(json.dumps({"directory": str(directory), "processes": {each.name: each.role for each in members}}))
+    elif not quiet:
+        owner = load_task(task).owners[0].name
+        typer.echo(f"Made {directory}. Put each owner's table where its config says ({directory}/{owner}/table.csv),")
+        typer.echo(f"then run them all on this machine: mpcdp run {directory}")
+        typer.echo(f"or each where it belongs:          mpcdp run --config {directory}/NAME/ROLE.toml")

@@ -18,7 +18,7 @@ from mpcdp.errors import ConfigError, InputError
 from mpcdp.mpc.noise_bank import NoisePool, pool_state, whole_blocks
 from mpcdp.plan import Plan, make_plan
 from mpcdp.roles.noise_fill import FillJob, pool_of
-from mpcdp.task import load_task
+from mpcdp.task import check_policy, load_task
 
 __all__ = ["app"]
 
@@ -61,6 +61,7 @@ def fill(
     """
     if config is not None and network is None:
         process = _load(config)
+        check_policy(getattr(process, "policy", None), load_task(process.task), name=process.name)
         figures = fill_one(process, _job(process.task, samples, distribution))
     else:
         folder = _directory(config, network)

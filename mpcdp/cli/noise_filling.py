@@ -52,6 +52,7 @@ def fill_one(config: ComputePartyConfig | DealerConfig, job: FillJob) -> Figures
                 tls=config.tls,
                 limits=job.limits,
                 listen=config.listen,
+                task_digest=job.task.digest,
             ) as network,
             _bar(job.samples) if on_terminal else _log_lines(job.samples) as advance,
         ):

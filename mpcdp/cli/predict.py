@@ -18,7 +18,9 @@ def predict(
     table: Annotated[Path, typer.Argument(help="CSV or Parquet table with the schema's feature columns.")],
     output: Annotated[Path | None, typer.Option(help="Write here instead of standard output.")] = None,
 ) -> None:
-    """Write one prediction per row of a table, as CSV: a class and its score, or a number.
+    """Write one prediction per row of a table.
+
+    As CSV: a class and its score, or a number.
 
     Example: mpcdp predict state/model.json patients.csv --output predictions.csv
     """

@@ -24,7 +24,9 @@ def simulate(
     runs: Annotated[int, typer.Option(min=1, help="Runs, each with noise of its own.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Run a task's learning again and again in one process: same plan, same encoding, same noise, and no protection.
+    """Run a task's learning in the clear, again and again, on public data.
+
+    In one process: same plan, same encoding, same noise, and no protection.
 
     For studies on data that may lie in one place. Choosing a task by what it gives on private records is not covered by
     any privacy guarantee. Prints accuracy, or R^2 for numbers, with and without the noise.

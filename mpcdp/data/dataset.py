@@ -1,16 +1,19 @@
 """Rows in the unit ball with their labels, and the clipping that puts them there."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Dataset", "clip_rows"]
+__all__ = ["CLIPPED_NORM", "Dataset", "clip_rows"]
 
-_CLIPPED_NORM = 1 - 2.0**-32
+CLIPPED_NORM = 1 - 2.0**-32
+"""The length that longer rows are shortened to."""
+
 _ACCEPTED_NORM = 1 - 2.0**-33
 # A norm of d <= 2^18 coordinates computed in any order, and the division and the product that shorten a row, err by
-# less than (d/2 + 4) 2^-53 < 2^-35 of it. So a row shortened to _CLIPPED_NORM always passes _ACCEPTED_NORM, and a row
+# less than (d/2 + 4) 2^-53 < 2^-35 of it. So a row shortened to CLIPPED_NORM always passes _ACCEPTED_NORM, and a row
 # that passes it has a norm below 1 as a real number: the bounds on sensitivity need no rounding term for the norm.
 
 
@@ -36,7 +39,7 @@ def clip_rows(rows: NDArray[np.float64], *, radius: float = 1.0) -> NDArray[np.f
     """
     norms = _norms(rows)
     with np.errstate(divide="ignore"):  # a row of zeros: the quotient is infinite and the minimum is 1 / radius
-        factors = np.minimum(1 / radius, _CLIPPED_NORM / norms)
+        factors = np.minimum(1 / radius, CLIPPED_NORM / norms)
     return np.asarray(rows * factors[:, np.newaxis], dtype=np.float64)
 
 
@@ -99,3 +102,30 @@ class Dataset:
     def dimension(self) -> int:
         """Number of coordinates d of a row, the bias included."""
         return int(self.features.shape[1])
+
+    def blocks(self, size: int) -> Iterator["Dataset"]:
+        """Yield the rows in order, in parts of ``size``; the last one may be shorter."""
+        for start in range(0, self.record_count, size):
+            yield self._part(slice(start, start + size))
+
+    def select(self, chosen: NDArray[np.bool_]) -> "Dataset":
+        """Return the chosen rows, at least one.
+
+        Raises:
+            ValueError: none is chosen.
+        """
+        if not chosen.any():
+            raise ValueError("a dataset has at least one row")
+        return self._part(chosen)
+
+    def in_memory(self) -> "Dataset":
+        """Return these records: they are in memory."""
+        return self
+
+    def _part(self, rows: slice | NDArray[np.bool_]) -> "Dataset":
+        """Return some rows without checking them again: they passed as parts of this dataset."""
+        part = object.__new__(Dataset)
+        object.__setattr__(part, "features", self.features[rows])
+        object.__setattr__(part, "labels", self.labels[rows])
+        object.__setattr__(part, "class_count", self.class_count)
+        return part

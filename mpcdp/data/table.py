@@ -25,7 +25,7 @@ zeros, is not refused here: one cell would decide. `mpcdp.data.inspection` tells
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,12 +34,21 @@ from numpy.typing import NDArray
 
 from mpcdp.data.dataset import Dataset, clip_rows
 from mpcdp.data.schema import CategoricalFeature, Feature, Label, Schema
-from mpcdp.data.text_columns import read_batches
+from mpcdp.data.text_columns import Cells, read_batches
 from mpcdp.errors import DataError
 
-__all__ = ["TableValues", "read_dataset", "read_features", "read_values"]
+__all__ = [
+    "TableValues",
+    "dataset_of",
+    "iterate_values",
+    "read_dataset",
+    "read_features",
+    "read_values",
+    "rows_of",
+    "values_of",
+]
 
-_Rule = Callable[[Sequence[str]], NDArray[np.float64]]
+_Rule = Callable[[Cells], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,7 +70,8 @@ def read_dataset(path: Path, schema: Schema) -> Dataset:
     """Read a table with labels, for training.
 
     Args:
-        path: a ``.csv``, ``.csv.gz`` or ``.parquet`` file whose columns have the schema's names.
+        path: a ``.csv``, ``.csv.gz`` or ``.parquet`` file whose columns have the schema's names, or a folder of
+            ``.parquet`` files.
         schema: the task's public schema.
 
     Returns:
@@ -73,13 +83,16 @@ def read_dataset(path: Path, schema: Schema) -> Dataset:
     Guarantees:
         Row i depends on record i and the schema alone; its norm is at most 1. No record's text raises.
     """
-    values = read_values(path, schema)
-    rows, labels = _rows(values, schema), values.labels
+    return dataset_of(read_values(path, schema), schema)
+
+
+def dataset_of(values: TableValues, schema: Schema) -> Dataset:
+    """Make rows and labels of what cells mean; a record without a label becomes a row of zeros."""
+    rows, labels = rows_of(values, schema), values.labels.copy()
     unlabelled = np.isnan(labels)
     rows[unlabelled] = 0.0
-    labels[unlabelled] = (
-        1.0 if schema.label.kind == "binary" else 0.0
-    )  # any label would do: beside a row of zeros none counts
+    # Any label would do: beside a row of zeros none counts.
+    labels[unlabelled] = 1.0 if schema.label.kind == "binary" else 0.0
     return Dataset(rows, labels, schema.label.class_count)
 
 
@@ -96,7 +109,7 @@ def read_features(path: Path, schema: Schema) -> NDArray[np.float64]:
     Raises:
         DataError: the file cannot be read as a table, lacks a feature's column, has one twice, or has no records.
     """
-    return _rows(read_values(path, schema, labelled=False), schema)
+    return rows_of(read_values(path, schema, labelled=False), schema)
 
 
 def read_values(path: Path, schema: Schema, *, labelled: bool = True) -> TableValues:
@@ -110,23 +123,54 @@ def read_values(path: Path, schema: Schema, *, labelled: bool = True) -> TableVa
     Raises:
         DataError: as `read_dataset`.
     """
-    names = [feature.name for feature in schema.features]
-    rules = [_rule(feature) for feature in schema.features]
-    if labelled:
-        names, rules = [*names, schema.label.column], [*rules, _label_rule(schema.label)]
-    parts: list[list[NDArray[np.float64]]] = [[] for _ in rules]
-    malformed: list[NDArray[np.bool_]] = []
-    for batch in read_batches(path, names):
-        faulty = np.zeros(len(batch.columns[0]), dtype=np.bool_)
-        faulty[batch.malformed] = True
-        malformed.append(faulty)
-        for part, rule, cells in zip(parts, rules, batch.columns, strict=True):
-            part.append(np.where(faulty, math.nan, rule(cells)))
-    if not any(len(part) for part in malformed):
+    parts = list(iterate_values(path, schema, labelled=labelled))
+    if not any(len(part.malformed) for part in parts):
         raise DataError(f"table {path}: there are no rows below the header; at least one record is needed")
-    columns = [np.concatenate(part) for part in parts]
-    labels = columns.pop() if labelled else np.full(len(columns[0]), math.nan)
-    return TableValues(tuple(columns), labels, np.concatenate(malformed))
+    columns = zip(*(part.features for part in parts), strict=True)
+    return TableValues(
+        tuple(np.concatenate(column) for column in columns),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.malformed for part in parts]),
+    )
+
+
+def iterate_values(path: Path, schema: Schema, *, labelled: bool = True) -> Iterator[TableValues]:
+    """Read the same piece by piece: some records at a time, in the file's order, so that memory stays bounded.
+
+    Raises:
+        DataError: as `read_dataset`, but a table without records gives nothing.
+    """
+    names = [feature.name for feature in schema.features]
+    numbers = {feature.name for feature in schema.features if not isinstance(feature, CategoricalFeature)}
+    if labelled:
+        names.append(schema.label.column)
+        numbers |= {schema.label.column} if schema.label.kind == "number" else set()
+    for batch in read_batches(path, names, numbers=numbers):
+        malformed = np.zeros(len(batch.columns[0]), dtype=np.bool_)
+        malformed[batch.malformed] = True
+        columns = batch.columns[: len(schema.features)]
+        yield values_of(columns, batch.columns[-1] if labelled else None, schema, malformed=malformed)
+
+
+def values_of(
+    columns: Sequence[Cells], labels: Cells | None, schema: Schema, *, malformed: NDArray[np.bool_] | None = None
+) -> TableValues:
+    """Say what cells mean that are in memory.
+
+    Args:
+        columns: the cells of every feature of the schema, in its order.
+        labels: cells of the label; None if there are none, and then all are NaN.
+        schema: the public schema.
+        malformed: shape (n,), true for a record whose cells are unknown; none when left out.
+    """
+    faulty = np.zeros(len(columns[0]), dtype=np.bool_) if malformed is None else malformed
+    features = tuple(
+        np.where(faulty, math.nan, _rule(feature)(cells))
+        for feature, cells in zip(schema.features, columns, strict=True)
+    )
+    if labels is None:
+        return TableValues(features, np.full(len(faulty), math.nan), faulty)
+    return TableValues(features, np.where(faulty, math.nan, _label_rule(schema.label)(labels)), faulty)
 
 
 def _rule(feature: Feature) -> _Rule:
@@ -146,18 +190,22 @@ def _label_rule(label: Label) -> _Rule:
 
 
 def _lookup(meanings: dict[str, float]) -> _Rule:
-    return lambda cells: np.array([meanings.get(cell.strip(), math.nan) for cell in cells])
+    return lambda cells: np.array([meanings.get(str(cell).strip(), math.nan) for cell in cells], dtype=np.float64)
 
 
-def _scaled(cells: Sequence[str], lower: float, upper: float) -> NDArray[np.float64]:
+def _scaled(cells: Cells, lower: float, upper: float) -> NDArray[np.float64]:
     """Map numbers from [lower, upper] to [-1, 1], outliers clipped; NaN where a cell is not a finite number."""
-    try:
-        numbers = np.array(list(map(float, cells)))
-    except ValueError:
-        numbers = np.array([_number(cell) for cell in cells])
-    numbers[~np.isfinite(numbers)] = math.nan
+    numbers = cells if isinstance(cells, np.ndarray) else _numbers(cells)
+    numbers = np.where(np.isfinite(numbers), numbers, math.nan)
     clipped = np.clip(numbers, lower, upper)
     return np.asarray(2 * ((clipped - lower) / (upper - lower)) - 1)
+
+
+def _numbers(cells: Sequence[str]) -> NDArray[np.float64]:
+    try:
+        return np.array(list(map(float, cells)), dtype=np.float64)
+    except ValueError:
+        return np.array([_number(cell) for cell in cells], dtype=np.float64)
 
 
 def _number(cell: str) -> float:
@@ -167,8 +215,8 @@ def _number(cell: str) -> float:
         return math.nan
 
 
-def _rows(values: TableValues, schema: Schema) -> NDArray[np.float64]:
-    """Assemble the clipped rows, shape (n, d)."""
+def rows_of(values: TableValues, schema: Schema) -> NDArray[np.float64]:
+    """Assemble the clipped rows, shape (n, d); row i depends on record i alone, bit for bit."""
     rows = np.zeros((len(values.malformed), schema.dimension))
     rows[~values.malformed, -1] = 1.0
     start = 0

@@ -8,7 +8,9 @@ the comma is part of the cell, and a mark elsewhere is an ordinary character. A 
 the first line is *malformed*: it is counted, and its cells are unknown. What is not UTF-8 is replaced character by
 character.
 
-**Parquet.** Numbers and booleans become their text. Which types a column may have is decided by the file's header.
+**Parquet.** Numbers and booleans become their text, or stay numbers where the caller asks for numbers and double
+precision holds what their text says. Which types a column may have is decided by the file's header. A folder of Parquet
+files is read file by file in the order of their names, and each file row group by row group.
 
 Error texts never quote a file, not even its first line: in a file without a header that is a record.
 """
@@ -17,18 +19,24 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mpcdp.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["TextBatch", "read_batches"]
+__all__ = ["Cells", "TextBatch", "parquet_files", "parquet_record_count", "read_batches"]
+
+Cells = Sequence[str] | NDArray[np.float64]
+"""A column's cells: texts, or numbers where the file has them in double precision, NaN for a missing one."""
 
 _BATCH_SIZE = 2000  # records whose cells are in memory as text at a time
 _CELL = re.compile(r',(?:"([^"]*(?:""[^"]*)*)"?)?([^,]*)')
@@ -42,20 +50,21 @@ class TextBatch:
     """Some consecutive records of a file.
 
     Args:
-        columns: one sequence of cells per name asked for, all of the same length.
+        columns: the cells of each name asked for, all of the same length.
         malformed: positions in this batch of records that have the wrong number of cells; theirs are empty here.
     """
 
-    columns: Sequence[Sequence[str]]
+    columns: Sequence[Cells]
     malformed: Sequence[int]
 
 
-def read_batches(path: Path, names: Sequence[str]) -> Iterator[TextBatch]:
+def read_batches(path: Path, names: Sequence[str], *, numbers: Collection[str] = ()) -> Iterator[TextBatch]:
     """Read the named columns of a file; the others are not looked at.
 
     Args:
-        path: a ``.csv``, ``.csv.gz`` or ``.parquet`` file.
+        path: a ``.csv``, ``.csv.gz`` or ``.parquet`` file, or a folder of ``.parquet`` files.
         names: columns, at least one.
+        numbers: those of them that may be given as numbers instead of their text.
 
     Returns:
         The records in the file's order.
@@ -64,13 +73,45 @@ def read_batches(path: Path, names: Sequence[str]) -> Iterator[TextBatch]:
         DataError: there is no such file, it cannot be read, it lacks a column or has one twice, or a Parquet column has
             a type that is neither text nor a number. Nothing that a record's cells hold raises.
     """
+    if path.is_dir():
+        return (batch for file in parquet_files(path) for batch in _read_parquet(file, names, numbers))
     if not path.is_file():
         raise DataError(f"table {path}: there is no such file")
     if path.name.endswith((".csv", ".csv.gz")):
         return _read_csv(path, names)
     if path.name.endswith(".parquet"):
-        return _read_parquet(path, names)
+        return _read_parquet(path, names, numbers)
     raise DataError(f"table {path}: the name has to end in .csv, .csv.gz or .parquet")
+
+
+def parquet_files(folder: Path) -> tuple[Path, ...]:
+    """List the files of a table that is a folder, in the order of their names, which is that of the records.
+
+    Raises:
+        DataError: there is none, or the folder cannot be listed.
+    """
+    try:
+        files = tuple(sorted(path for path in folder.iterdir() if path.name.endswith(".parquet") and path.is_file()))
+    except OSError as error:
+        raise DataError(f"table {folder}: it cannot be listed ({error.strerror}); give a readable folder") from None
+    if not files:
+        raise DataError(f"table {folder}: there is no .parquet file in this folder; put the table's files there")
+    return files
+
+
+def parquet_record_count(path: Path) -> int:
+    """Return the number of records of a Parquet file, from its footer.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        return int(parquet.read_metadata(path).num_rows)
+    except (OSError, pa.ArrowException):
+        raise DataError(f"table {path}: it cannot be read; give a readable Parquet file") from None
 
 
 def _positions(path: Path, header: Sequence[str], names: Sequence[str]) -> list[int]:
@@ -110,7 +151,7 @@ def _read_csv(path: Path, names: Sequence[str]) -> Iterator[TextBatch]:
         raise DataError(f"table {path}: it cannot be read ({reason}); give a readable CSV file") from None
 
 
-def _read_parquet(path: Path, names: Sequence[str]) -> Iterator[TextBatch]:
+def _read_parquet(path: Path, names: Sequence[str], numbers: Collection[str]) -> Iterator[TextBatch]:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -121,7 +162,7 @@ def _read_parquet(path: Path, names: Sequence[str]) -> Iterator[TextBatch]:
             for name in names:
                 _check_parquet_type(path, name, layout.field(name).type)
             for batch in file.iter_batches(_BATCH_SIZE, columns=list(names)):
-                yield TextBatch([_texts(batch.column(name)) for name in names], [])
+                yield TextBatch([_parquet_cells(batch.column(name), as_number=name in numbers) for name in names], [])
     except (OSError, pa.ArrowException):
         raise DataError(f"table {path}: it cannot be read; give a readable Parquet file") from None
 
@@ -140,6 +181,15 @@ def _is_any(kind: Any, names: Sequence[str]) -> bool:
     from pyarrow import types
 
     return any(getattr(types, f"is_{name}")(kind) for name in names)
+
+
+def _parquet_cells(column: "pa.Array", *, as_number: bool) -> Cells:
+    """Return doubles and integers as numbers if asked to: what parsing their text gives. All else becomes text."""
+    from pyarrow import types
+
+    if as_number and (types.is_float64(column.type) or types.is_integer(column.type)):
+        return np.asarray(column.cast("float64", safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
+    return _texts(column)
 
 
 def _texts(column: "pa.Array") -> list[str]:

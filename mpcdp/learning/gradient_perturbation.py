@@ -29,7 +29,7 @@ Source: Jayaraman et al., NeurIPS 2018, Theorem 3.4; Abadi et al., CCS 2016, for
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,6 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpcdp.data.dataset import Dataset
+from mpcdp.data.records import Blocks, Records
 from mpcdp.errors import PlanError
 from mpcdp.learning.method import TrainingState
 from mpcdp.privacy.sensitivity import Norm, Relation, Sensitivity
@@ -72,7 +73,7 @@ class PerRecordGradients(Protocol):
         ...
 
     def clipped_sum(
-        self, dataset: Dataset, parameters: NDArray[np.float64], *, clipping_norm: float
+        self, dataset: Blocks, parameters: NDArray[np.float64], *, clipping_norm: float
     ) -> NDArray[np.float64]:
         """Add up the records' gradients, each clipped to a norm, shape (p,).
 
@@ -158,11 +159,9 @@ class GradientPerturbation:
         """Return n C, rounding included."""
         return self.clipping_norm * (record_count + self.model.summation_error(record_count)) * _UPWARD
 
-    def contribution(self, dataset: Dataset, state: TrainingState, *, key: bytes) -> NDArray[np.float64]:
+    def contribution(self, dataset: Records, state: TrainingState, *, key: bytes) -> NDArray[np.float64]:
         """Add up the clipped gradients of one owner's records, or of those that are drawn for this round."""
-        drawn = dataset if self.sampling_rate == 1 else _draw(dataset, self.sampling_rate, key)
-        if drawn is None:
-            return np.zeros(self.dimension)
+        drawn = dataset if self.sampling_rate == 1 else _Sample(dataset, self.sampling_rate, key)
         return self.model.clipped_sum(drawn, state.point, clipping_norm=self.clipping_norm)
 
     def initial_state(self) -> TrainingState:
@@ -187,10 +186,25 @@ class GradientPerturbation:
         return TrainingState(round_index=index, point=point, model=model, memory=np.stack([velocity, total]))
 
 
-def _draw(dataset: Dataset, rate: float, key: bytes) -> Dataset | None:
-    """Select each record with a probability, by one word of a keystream each; None if no record is drawn."""
-    words = KeyStream(key).words(dataset.record_count).view(np.uint64)
-    selected = (words >> np.uint64(32)) < np.uint64(round(rate * SAMPLING_STEPS))
-    if not selected.any():
-        return None
-    return Dataset(dataset.features[selected], dataset.labels[selected], dataset.class_count)
+@dataclass(frozen=True, repr=False)
+class _Sample:
+    """The records of a round: each with a probability, by one word of a keystream each, in the table's order.
+
+    A block of a sample holds what was drawn of a block of the table; it may be missing.
+    """
+
+    records: Blocks
+    rate: float
+    key: bytes
+
+    @property
+    def dimension(self) -> int:
+        return self.records.dimension
+
+    def blocks(self, size: int) -> Iterator[Dataset]:
+        stream = KeyStream(self.key)
+        for block in self.records.blocks(size):
+            words = stream.words(block.record_count).view(np.uint64)
+            selected = (words >> np.uint64(32)) < np.uint64(round(self.rate * SAMPLING_STEPS))
+            if selected.any():
+                yield block.select(selected)

@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpcdp.data.dataset import Dataset
+from mpcdp.data.records import Blocks
 from mpcdp.learning.losses import Loss
 
 __all__ = ["LinearModel", "MarginResiduals", "Residuals", "SoftmaxResiduals", "SquaredResiduals"]
@@ -175,8 +176,13 @@ class LinearModel:
         terms = min(record_count, _BLOCK) + math.ceil(record_count / _BLOCK) + 1
         return record_count * terms * _UNIT_ROUNDOFF / (1 - terms * _UNIT_ROUNDOFF)
 
+    @property
+    def block_size(self) -> int:
+        """Rows that are added up at a time."""
+        return _BLOCK
+
     def clipped_sum(
-        self, dataset: Dataset, parameters: NDArray[np.float64], *, clipping_norm: float
+        self, dataset: Blocks, parameters: NDArray[np.float64], *, clipping_norm: float
     ) -> NDArray[np.float64]:
         """Add up the records' gradients, each clipped to a norm, shape (K d,).
 
@@ -191,16 +197,21 @@ class LinearModel:
         if dataset.dimension != self.dimension:
             raise ValueError(f"a table of dimension {dataset.dimension} does not fit a model of {self.dimension}")
         theta = parameters.reshape(self.kind.outputs, self.dimension)
-        rows = dataset.features
+        total = np.zeros((self.kind.outputs, self.dimension))
+        for block in dataset.blocks(_BLOCK):
+            total += self._clipped_residuals(block, theta, clipping_norm).T @ block.features
+        return np.asarray(total.reshape(-1))
+
+    def _clipped_residuals(
+        self, block: Dataset, theta: NDArray[np.float64], clipping_norm: float
+    ) -> NDArray[np.float64]:
+        """Return the residuals of a block's records, shortened to their clipped gradients, shape (n, K)."""
+        rows = block.features
         with np.errstate(all="ignore"):  # what is not finite counts as zero
-            residuals = self.kind.residuals(rows @ theta.T, dataset.labels)
+            residuals = self.kind.residuals(rows @ theta.T, block.labels)
             lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
             norms = np.sqrt(np.einsum("ij,ij->i", residuals, residuals)) * lengths
             factors = np.minimum(1.0, _SHORTENED * clipping_norm / norms)
             factors[~(np.isfinite(norms) & (lengths >= _SHORTEST_ROW))] = 0.0
             factors[norms == 0] = 1.0
-            residuals = np.where(np.isfinite(residuals), residuals, 0.0) * factors[:, np.newaxis]
-        total = np.zeros((self.kind.outputs, self.dimension))
-        for start in range(0, dataset.record_count, _BLOCK):
-            total += residuals[start : start + _BLOCK].T @ rows[start : start + _BLOCK]
-        return np.asarray(total.reshape(-1))
+            return np.asarray(np.where(np.isfinite(residuals), residuals, 0.0) * factors[:, np.newaxis])

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mpcdp.data.dataset import Dataset
+from mpcdp.data.records import Records
 from mpcdp.privacy.sensitivity import Sensitivity
 
 __all__ = ["Method", "TrainingState"]
@@ -85,11 +85,11 @@ class Method(Protocol):
         """Return a bound on the L2 norm of the contribution of an owner with that many records, as computed."""
         ...
 
-    def contribution(self, dataset: Dataset, state: TrainingState, *, key: bytes) -> NDArray[np.float64]:
+    def contribution(self, dataset: Records, state: TrainingState, *, key: bytes) -> NDArray[np.float64]:
         """Compute one owner's vector for one round, shape (d,). No record's value makes it fail.
 
         Args:
-            dataset: the owner's rows.
+            dataset: the owner's rows; what they give does not depend on how they are stored.
             state: the current state.
             key: 32 bytes that only this owner knows, for this round of this session alone: what a method draws at
                 random, such as a sample of the records, is a function of it, so that a repetition draws the same.

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mpcdp.data.dataset import Dataset
+from mpcdp.data.records import Blocks
 from mpcdp.errors import TaskError
 
 if TYPE_CHECKING:
@@ -123,8 +123,13 @@ class ModuleModel:
         """Bound the L2 error of a computed sum of so many gradients, per unit of clipping norm."""
         return record_count * record_count * _UNIT_ROUNDOFF / (1 - record_count * _UNIT_ROUNDOFF)
 
+    @property
+    def block_size(self) -> int:
+        """Rows that are added up at a time."""
+        return max(1, _BATCH_NUMBERS // self.parameter_count)
+
     def clipped_sum(
-        self, dataset: Dataset, parameters: NDArray[np.float64], *, clipping_norm: float
+        self, dataset: Blocks, parameters: NDArray[np.float64], *, clipping_norm: float
     ) -> NDArray[np.float64]:
         """Add up the records' gradients, each clipped to a norm, shape (p,); memory for one micro-batch.
 
@@ -137,11 +142,10 @@ class ModuleModel:
             raise ValueError(f"a table of dimension {dataset.dimension} does not fit a model of {self.dimension}")
         gradients = torch.func.vmap(torch.func.grad(self._record_loss), in_dims=(None, 0, 0))
         flat = torch.from_numpy(np.array(parameters, dtype=np.float64))
-        size = max(1, _BATCH_NUMBERS // self.parameter_count)
         total = torch.zeros(self.parameter_count, dtype=torch.float64)
         shortened = clipping_norm * (1 - 2.0**-32 - self.parameter_count * 2.0**-52)
-        for start in range(0, dataset.record_count, size):
-            rows, labels = (torch.tensor(part[start : start + size]) for part in (dataset.features, dataset.labels))
+        for block in dataset.blocks(self.block_size):
+            rows, labels = torch.tensor(block.features), torch.tensor(block.labels)
             each = gradients(flat, rows, labels)
             norms = torch.sqrt(torch.sum(each * each, dim=1))
             usable = torch.isfinite(norms)

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mpcdp.data.dataset import Dataset
+from mpcdp.data.records import Records
 from mpcdp.errors import PlanError
 from mpcdp.learning.erm import CertifiedSolver
 from mpcdp.learning.losses import Loss
@@ -138,8 +138,10 @@ class OutputPerturbation:
         """Return n_j (min(sqrt(2 l(0) / lambda), G / lambda) + tau / lambda), rounded up (`CertifiedSolver.radius`)."""
         return record_count * self._solver.radius * _UPWARD
 
-    def contribution(self, dataset: Dataset, state: TrainingState, *, key: bytes) -> NDArray[np.float64]:
+    def contribution(self, dataset: Records, state: TrainingState, *, key: bytes) -> NDArray[np.float64]:
         """Train on one owner's table and weight the result by its record count; state and key play no part.
+
+        Training passes over the rows again and again, so all of them are taken into memory.
 
         Raises:
             ValueError: the table's dimension is not the method's, or its record count is one that `check` refuses, or
@@ -149,7 +151,7 @@ class OutputPerturbation:
             raise ValueError(f"a table of dimension {dataset.dimension} does not fit a method of {self.dimension}")
         if dataset.class_count != 2:  # the sensitivity needs labels of -1 and +1
             raise ValueError(f"output perturbation needs labels of two classes, not class_count {dataset.class_count}")
-        return self._solver.solve(dataset) * dataset.record_count
+        return self._solver.solve(dataset.in_memory()) * dataset.record_count
 
     def initial_state(self) -> TrainingState:
         return TrainingState(round_index=0, point=np.zeros(self.dimension), model=np.zeros(self.dimension))

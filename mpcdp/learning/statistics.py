@@ -51,7 +51,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mpcdp.data.dataset import Dataset
+from mpcdp.data.records import Records
 from mpcdp.errors import PlanError
 from mpcdp.learning.method import TrainingState
 from mpcdp.privacy.sensitivity import Norm, Relation, Sensitivity
@@ -64,6 +64,7 @@ LARGEST_ROW_DIMENSION = 300
 TARGET_WEIGHT = 0.75
 """c: what A'b is multiplied by before it is sent."""
 
+_BLOCK = 4096  # rows added up at a time
 _UNIT_ROUNDOFF = 2.0**-53
 _UPWARD = 1 + 2.0**-40  # covers the rounding of the bounds' own evaluation, and underflow in the sums
 
@@ -124,7 +125,7 @@ class SufficientStatistics:
         """Return n sqrt(1 + c^2), rounded up."""
         return (record_count * math.sqrt(1 + TARGET_WEIGHT**2) + _rounding(record_count)) * _UPWARD
 
-    def contribution(self, dataset: Dataset, state: TrainingState, *, key: bytes) -> NDArray[np.float64]:
+    def contribution(self, dataset: Records, state: TrainingState, *, key: bytes) -> NDArray[np.float64]:
         """Sum the weighted products of one owner's table; state and key play no part.
 
         Raises:
@@ -136,8 +137,10 @@ class SufficientStatistics:
             )
         if dataset.class_count > 2:
             raise ValueError(f"least squares need numbers or two classes, not {dataset.class_count} classes")
-        products = dataset.features.T @ dataset.features
-        targets = dataset.features.T @ dataset.labels
+        products, targets = np.zeros((self.parameter_count, self.parameter_count)), np.zeros(self.parameter_count)
+        for block in dataset.blocks(_BLOCK):
+            products += block.features.T @ block.features
+            targets += block.features.T @ block.labels
         return np.concatenate([products[self._triangle] * self._triangle_weights, TARGET_WEIGHT * targets])
 
     def initial_state(self) -> TrainingState:

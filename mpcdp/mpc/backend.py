@@ -3,8 +3,10 @@
 Circuits are written once against `Backend` and run on every engine. Bits are *bit-sliced*: one int64 word holds the
 same bit of 64 independent lanes. XOR of shared words is local (numpy's ``^``).
 
-Gates come in the forms that are cheap to open. An AND of two shared words opens both, masked; but a selector that many
-words are ANDed with is opened once, and a *fresh random* operand not at all. `mpcdp.mpc.dealing` has the equations.
+Gates come in the forms that are cheap to open and to deal for. An AND of two shared words opens both, masked; but a
+selector that many words are ANDed with is opened once, and a *fresh random* operand not at all. To select from a table
+by several bits, which is to evaluate a polynomial in them, has one gate of its own. `mpcdp.mpc.dealing` has the
+equations.
 """
 
 from collections.abc import Sequence
@@ -58,14 +60,28 @@ class Backend(Protocol):
         """
         ...
 
-    def and_random(self, rows: Words) -> Words:
-        """Share rows[i] AND r for every i, with one fresh random r. One round, n words opened per word of r.
+    def select(self, coefficients: Words, selectors: Words) -> Words:
+        """Share polynomials in the selectors: the XOR, over all sets of them, of a coefficient AND their product.
+
+        Two rounds, one for a single selector; q + (2^q - 1) n words opened per word of a selector.
 
         Args:
-            rows: shape (n, ...).
+            coefficients: shape (2^q, n, ...); bit j of the first index tells whether selector j is in the set.
+            selectors: shape (q, ...), q at least 1.
 
         Returns:
-            Shape (n, ...). The selector r, of the shape of one row, is used here and nowhere else.
+            Shape (n, ...).
+        """
+        ...
+
+    def select_random(self, coefficients: Words) -> Words:
+        """Share polynomials in fresh random selectors. One round, (2^q - 1) n words opened per word of a selector.
+
+        Args:
+            coefficients: shape (2^q, n, ...), as for `select`.
+
+        Returns:
+            Shape (n, ...). The q selectors are used here and nowhere else.
         """
         ...
 
@@ -130,24 +146,29 @@ class CorrelationRequest:
     """Correlated randomness that one step of a circuit consumes; `mpcdp.mpc.dealing` has the equations.
 
     Args:
-        kind: ``"and"``: masks of ``fan`` rows and of their selector, and the products; ``"chain"``: masks of a head and
-            of ``fan`` random bits, and the products of all their subsets; ``"integer"``: random integers of ``fan``
-            bits, in both sharings.
+        kind: ``"and"``: masks of ``fan`` rows of coefficients and of their selectors, and the products; ``"chain"``:
+            masks of a head and of ``fan`` random bits, and the products of all their subsets; ``"integer"``: random
+            integers of ``fan`` bits, in both sharings.
         fan: number of rows, of random bits after the head, or of digits.
         words: number of 64-lane words of each.
+        selectors: number of selectors of an ``"and"``; 1 for the other kinds, which have none.
 
     Raises:
-        ValueError: a number is not positive, or the fan of a chain or an integer is too large.
+        ValueError: a number is not positive, or the fan of a chain or an integer or the selectors are too many.
     """
 
     kind: Literal["and", "chain", "integer"]
     fan: int
     words: int
+    selectors: int = 1
 
     def __post_init__(self) -> None:
         largest = {"and": 1 << 20, "chain": 4, "integer": 63}[self.kind]
         if not 1 <= self.fan <= largest or self.words < 1:
             raise ValueError(f"correlations {self.kind!r} have a fan of 1 to {largest} and a positive number of words")
+        most = 8 if self.kind == "and" else 1
+        if not 1 <= self.selectors <= most:
+            raise ValueError(f"correlations {self.kind!r} have 1 to {most} selectors")
 
 
 class CorrelationSource(Protocol):

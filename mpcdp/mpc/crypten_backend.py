@@ -67,7 +67,7 @@ class CryptenBackend:
     def and_rows(self, rows: Words, selector: Words) -> Words:
         """Share rows[i] AND selector. One round, 8 (n + 1) bytes per word of the selector to each peer.
 
-        Opens e_i = rows[i] ^ a_i and f = selector ^ b; see `_multiply`.
+        Opens e_i = rows[i] ^ a_i and f = selector ^ b. Then x_i & y = (e_i & b) ^ (f & x_i) ^ (a_i & b).
 
         Raises:
             ValueError: a row and the selector differ in shape.
@@ -79,30 +79,60 @@ class CryptenBackend:
         mask = masks[-1].copy()
         masks[:-1] ^= rows.reshape(len(rows), -1)
         masks[-1] ^= selector.reshape(-1)
-        opened = self._open(masks)
-        return self._multiply(rows, opened[:-1], mask, opened[-1], products)
-
-    def and_random(self, rows: Words) -> Words:
-        """Share rows[i] AND r, r = b ^ (common coins). One round, 8 n bytes per word of r to each peer.
-
-        Opens e_i = rows[i] ^ a_i; see `_multiply`.
-
-        Raises:
-            ProtocolError: the dealer sent too few corrections, or a peer's shapes differ.
-        """
-        words = prod(rows.shape[1:])
-        masks, products = self._session.provider.dealt.products(len(rows), words)
-        masks[:-1] ^= rows.reshape(len(rows), -1)
-        return self._multiply(rows, self._open(masks[:-1]), masks[-1], self._session.coins.words(words), products)
-
-    @staticmethod
-    def _multiply(rows: Words, opened: Words, mask: Words, flips: Words, products: Words) -> Words:
-        """Share x_i & (b ^ f) = (e_i & b) ^ (f & x_i) ^ (a_i & b), from shares of all but the public e_i and f."""
+        everything = self._open(masks)
+        opened, flips = everything[:-1], everything[-1]
         opened &= mask
         products ^= opened
         np.bitwise_and(rows.reshape(opened.shape), flips, out=opened)
         products ^= opened
         return products.reshape(rows.shape)
+
+    def select(self, coefficients: Words, selectors: Words) -> Words:
+        """Share polynomials in the selectors. Two rounds, one for a single selector.
+
+        Opens f_j = selectors[j] ^ b_j, then the coefficients; see `_select`.
+
+        Raises:
+            ProtocolError: the dealer sent too few corrections, or a peer's shapes differ.
+        """
+        if len(selectors) == 1:
+            low, high = coefficients
+            product = self.and_rows(high, selectors[0])
+            product ^= low
+            return product
+        words = prod(selectors.shape[1:])
+        dealt = self._session.provider.dealt.selection(len(selectors), coefficients.shape[1], words)
+        bits = [(1 << j) - 1 for j in range(len(selectors))]
+        flips = self._open(selectors.reshape(-1, words) ^ dealt[1][bits])
+        return self._select(coefficients, flips, dealt)
+
+    def select_random(self, coefficients: Words) -> Words:
+        """Share polynomials in bits b_j ^ (common coins). One round.
+
+        Raises:
+            ProtocolError: the dealer sent too few corrections, or a peer's shapes differ.
+        """
+        count, words = len(coefficients).bit_length() - 1, prod(coefficients.shape[2:])
+        dealt = self._session.provider.dealt.selection(count, coefficients.shape[1], words)
+        return self._select(coefficients, self._session.coins.words(count * words).reshape(count, words), dealt)
+
+    def _select(self, coefficients: Words, flips: Words, dealt: tuple[Words, Words, Words]) -> Words:
+        """Share polynomials in the bits b_j ^ flips[j], the flips public.
+
+        Rewrites them as polynomials in the b_j, opens e_S = c_S ^ a_S for their coefficients, and adds up c_0, all e_S
+        & b_S and the dealt sum of all a_S & b_S.
+        """
+        masks, products, sums = dealt
+        shifted = coefficients.reshape(len(coefficients), *sums.shape).copy()
+        for j, flip in enumerate(flips):
+            halves = shifted.reshape(-1, 2, 1 << j, *sums.shape)
+            halves[:, 0] ^= halves[:, 1] & flip
+        masks ^= shifted[1:]
+        opened = self._open(masks)
+        opened &= products[:, np.newaxis]
+        sums ^= shifted[0]
+        sums ^= np.bitwise_xor.reduce(opened, axis=0)
+        return sums.reshape(coefficients.shape[1:])
 
     def random_chain(self, length: int, shape: tuple[int, ...]) -> Words:
         """Share prefix ANDs of fresh bits, each a mask ^ (common coins). No communication.

@@ -271,10 +271,11 @@ def _replacements(session: CryptenSession) -> Iterator[tuple[Any, str, object]]:
     shared = _SharedGenerators()
     local = {_CPU: KeyStream(random_key())}
     yield crypten, "generators", {"prev": shared, "next": shared, "global": shared, "local": local}
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith("crypten")]
     for name, value in (("generate_random_ring_element", _ring_words), ("generate_kbit_random_tensor", _kbit_words)):
         original = getattr(crypten.common.rng, name)
-        for module_name, module in list(sys.modules.items()):
-            if module_name.startswith("crypten") and vars(module).get(name) is original:
+        for module in modules:
+            if vars(module).get(name) is original:
                 yield module, name, value
 
 

@@ -3,8 +3,12 @@
 Every party gets a 256-bit seed; the party of rank 0 also gets *corrections*, because shares that are all pseudo-random
 satisfy no equation. A request of n words yields the following, where [x] is a share of x and every mask is uniform:
 
-* ``"and"`` of m rows: masks [a_1], ..., [a_m], [b] and products [a_1 & b], ..., [a_m & b], XOR-shared.
-  Corrections: m n words, rank 0's shares of the products.
+* ``"and"`` of m rows with one selector: masks [a_1], ..., [a_m], [b] and products [a_1 & b], ..., [a_m & b],
+  XOR-shared. Corrections: m n words, rank 0's shares of the products.
+
+* ``"and"`` of m rows with q selectors: masks [a_iS], for each row i and each nonempty set S of selectors, and [b_1],
+  ..., [b_q]; the product b_S of each set of two or more, and for each row the XOR over all S of a_iS & b_S, XOR-shared.
+  Corrections: (2^q - q - 1 + m) n words, rank 0's shares of the products and of the XORs.
 
 * ``"chain"`` of m bits after a head: masks [a_0] (the head's), [a_1], ..., [a_m] and, for each subset of two or more of
   them, the product of that subset, XOR-shared. Corrections: (2^(m+1) - m - 2) n words, rank 0's shares of the products.
@@ -15,6 +19,12 @@ satisfy no equation. A request of n words yields the following, where [x] is a s
 A gate on secrets opens them masked: with e = x ^ a and f = y ^ b public among the parties, x & y = (e ^ a) & (f ^ b) is
 a sum of products that are shared already. The masks of k - 1 parties say nothing about a and b, so e and f are uniform
 to any k - 1 parties.
+
+**A polynomial is opened coefficient by coefficient.** To select from a table by bits y_1, ..., y_q is to evaluate a
+polynomial, the XOR over all sets S of c_S & y_S with y_S the product of S. Once all f_j = y_j ^ b_j are public, it is a
+polynomial in the b_j instead, whose coefficients c'_S are XORs of the c_S that anybody can compute from his shares: c_S
+gets f_j & c_(S + j), for one j after the other. With e_S = c'_S ^ a_S public, the XOR over all S of c'_S & b_S is that
+of e_S & b_S, a public combination of shares, and of a_S & b_S, which is dealt as one word however many sets there are.
 
 **A fresh random operand need not be opened.** Let f be a coin that all parties know and the dealer does not
 (`mpcdp.mpc.common_coins`), and *define* the operand as y = b ^ f. To any k - 1 parties b is uniform, and so is y; to
@@ -27,6 +37,7 @@ nobody expands what a correction replaces.
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -57,13 +68,14 @@ Correlations = dict[int, Words]
 def correction_words(request: CorrelationRequest) -> int:
     """Return how many words of corrections rank 0 receives for a request."""
     if request.kind == "and":
-        return request.fan * request.words
-    return (len(_products(request.fan)) if request.kind == "chain" else LANES) * request.words
+        return (len(_products(request.selectors)) + request.fan) * request.words
+    return (len(_products(request.fan + 1)) if request.kind == "chain" else LANES) * request.words
 
 
-def _products(fan: int) -> list[int]:
-    """List the subsets, as bit masks, of two or more of a chain's fan + 1 masks."""
-    return [subset for subset in range(1 << (fan + 1)) if subset.bit_count() > 1]
+@cache
+def _products(masks: int) -> tuple[int, ...]:
+    """List the subsets, as bit masks, of two or more of some masks."""
+    return tuple(subset for subset in range(1 << masks) if subset.bit_count() > 1)
 
 
 def schedule_digest(schedule: Sequence[CorrelationRequest]) -> bytes:
@@ -72,9 +84,11 @@ def schedule_digest(schedule: Sequence[CorrelationRequest]) -> bytes:
     Returns:
         SHA-256, 32 bytes.
     """
-    digest = hashlib.sha256(b"mpcdp/1/schedule" + len(schedule).to_bytes(8, "big"))
+    digest = hashlib.sha256(b"mpcdp/2/schedule" + len(schedule).to_bytes(8, "big"))
     for request in schedule:
-        digest.update(request.kind.encode() + b"\0" + request.fan.to_bytes(8, "big") + request.words.to_bytes(8, "big"))
+        digest.update(request.kind.encode() + b"\0")
+        for number in (request.fan, request.words, request.selectors):
+            digest.update(number.to_bytes(8, "big"))
     return digest.digest()
 
 
@@ -126,8 +140,12 @@ class _Expansion:
         }
 
     def masks(self, request: CorrelationRequest) -> Words:
-        """Return masks, shape (fan + 1, words), the selector's last and the head's first; digits, (fan, words)."""
-        rows = request.fan if request.kind == "integer" else request.fan + 1
+        """Return masks, shape (masks, words), the selectors' last and the head's first; digits, (fan, words)."""
+        rows = request.fan
+        if request.kind == "chain":
+            rows += 1
+        elif request.kind == "and":
+            rows = rows * ((1 << request.selectors) - 1) + request.selectors
         return self._masks[request.kind].words(rows * request.words).reshape(rows, request.words)
 
     def results(self, request: CorrelationRequest) -> Words:
@@ -160,6 +178,25 @@ class DealtCorrelations:
         request = CorrelationRequest("and", rows, words)
         return self._expansion.masks(request), self._results(request).reshape(rows, words)
 
+    def selection(self, selectors: int, rows: int, words: int) -> tuple[Words, Words, Words]:
+        """Return the shares of an "and" request of several selectors; q selectors have 2^q - 1 nonempty sets.
+
+        Returns:
+            Masks of the coefficients, shape (2^q - 1, rows, words); the product of each set, shape (2^q - 1, words),
+            where set S, a bit mask, is at S - 1; the XOR over all sets of mask AND product, shape (rows, words).
+
+        Raises:
+            ProtocolError: the dealer sent too few corrections.
+        """
+        request = CorrelationRequest("and", rows, words, selectors)
+        masks = self._expansion.masks(request)
+        results = self._results(request).reshape(-1, words)
+        subsets = _products(selectors)
+        products = np.empty(((1 << selectors) - 1, words), dtype=np.int64)
+        products[[(1 << j) - 1 for j in range(selectors)]] = masks[-selectors:]
+        products[[subset - 1 for subset in subsets]] = results[: len(subsets)]
+        return masks[:-selectors].reshape(len(products), rows, words), products, results[len(subsets) :]
+
     def chain(self, fan: int, words: int) -> Correlations:
         """Return the shares of a "chain" request: for each nonempty subset of its masks its product, shape (words,).
 
@@ -169,7 +206,7 @@ class DealtCorrelations:
         request = CorrelationRequest("chain", fan, words)
         shares = {1 << bit: mask for bit, mask in enumerate(self._expansion.masks(request))}
         results = self._results(request).reshape(-1, words)
-        return shares | dict(zip(_products(fan), results, strict=True))
+        return shares | dict(zip(_products(fan + 1), results, strict=True))
 
     def integers(self, bits: int, words: int) -> tuple[Words, RingVector]:
         """Return the shares of an "integer" request: digits, shape (bits, words), and values, shape (64 * words,).
@@ -226,19 +263,29 @@ def _correction(parties: Sequence[_Expansion], request: CorrelationRequest) -> W
         for party in parties[1:]:
             values -= party.results(request)
         return values
-    if request.kind == "and":
-        products = masks[:-1]
-        products &= masks[-1]
-    else:
-        products = _subset_products(masks)
+    products = _selections(masks, request) if request.kind == "and" else _subset_products(masks)
     for party in parties[1:]:
         products ^= party.results(request).reshape(products.shape)
     return np.ascontiguousarray(products)
 
 
+def _selections(masks: Words, request: CorrelationRequest) -> Words:
+    """Compute the products of two or more selectors, and for each row the XOR of masks AND products; uses masks up."""
+    sets = (1 << request.selectors) - 1
+    rows = masks[: -request.selectors].reshape(sets, request.fan, request.words)
+    products = _subset_products(masks[-request.selectors :])
+    known = {1 << j: mask for j, mask in enumerate(masks[-request.selectors :])}
+    known |= zip(_products(request.selectors), products, strict=True)
+    for subset in range(1, sets + 1):
+        rows[subset - 1] &= known[subset]
+        if subset > 1:
+            rows[0] ^= rows[subset - 1]
+    return np.concatenate([products, rows[0]]) if len(products) else rows[0]
+
+
 def _subset_products(masks: Words) -> Words:
     """AND together each subset of two or more masks, in the order of `_products`."""
-    subsets = _products(len(masks) - 1)
+    subsets = _products(len(masks))
     products = np.empty((len(subsets), masks.shape[1]), dtype=np.int64)
     known = {1 << bit: mask for bit, mask in enumerate(masks)}
     for subset, product in zip(subsets, products, strict=True):

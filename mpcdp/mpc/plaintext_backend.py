@@ -44,8 +44,12 @@ class PlaintextBackend:
     def and_rows(self, rows: Words, selector: Words) -> Words:
         return rows & selector
 
-    def and_random(self, rows: Words) -> Words:
-        return rows & self.random_words(rows.shape[1:])
+    def select(self, coefficients: Words, selectors: Words) -> Words:
+        return _evaluate(coefficients, selectors)
+
+    def select_random(self, coefficients: Words) -> Words:
+        shape = (len(coefficients).bit_length() - 1, *coefficients.shape[2:])
+        return _evaluate(coefficients, self.random_words(shape))
 
     def random_chain(self, length: int, shape: tuple[int, ...]) -> Words:
         return np.bitwise_and.accumulate(self.random_words((length, *shape)), axis=0)
@@ -67,3 +71,12 @@ class PlaintextBackend:
         for payload in self._mesh.exchange("reveal", np.ascontiguousarray(vector.values, dtype="<i8").tobytes()):
             total += np.frombuffer(payload, dtype="<i8")
         return total
+
+
+def _evaluate(coefficients: Words, selectors: Words) -> Words:
+    """Evaluate polynomials, one selector after the other, the last one first."""
+    for selector in selectors[::-1]:
+        low, high = np.split(coefficients, 2)
+        coefficients = low ^ high & selector
+    result: Words = coefficients[0]
+    return result

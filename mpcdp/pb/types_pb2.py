@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14mpcdp/pb/types.proto\x12\x08mpcdp.pb\"2\n\nSessionRef\x12\x13\n\x0btask_digest\x18\x01 \x01(\x0c\x12\x0f\n\x07session\x18\x02 \x01(\x0c\"*\n\x08Greeting\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\"2\n\rReleaseHeader\x12\x11\n\tdimension\x18\x01 \x01(\x04\x12\x0e\n\x06owners\x18\x02 \x01(\x0c\"\x06\n\x04\x44one2:\n\x07Process\x12/\n\x05Reach\x12\x12.mpcdp.pb.Greeting\x1a\x12.mpcdp.pb.Greetingb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14mpcdp/pb/types.proto\x12\x08mpcdp.pb\"2\n\nSessionRef\x12\x13\n\x0btask_digest\x18\x01 \x01(\x0c\x12\x0f\n\x07session\x18\x02 \x01(\x0c\"^\n\x08Greeting\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0btask_digest\x18\x03 \x01(\x0c\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x0c\n\x04time\x18\x05 \x01(\x04\"2\n\rReleaseHeader\x12\x11\n\tdimension\x18\x01 \x01(\x04\x12\x0e\n\x06owners\x18\x02 \x01(\x0c\"\x06\n\x04\x44one2:\n\x07Process\x12/\n\x05Reach\x12\x12.mpcdp.pb.Greeting\x1a\x12.mpcdp.pb.Greetingb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,11 +34,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONREF']._serialized_start=34
   _globals['_SESSIONREF']._serialized_end=84
   _globals['_GREETING']._serialized_start=86
-  _globals['_GREETING']._serialized_end=128
-  _globals['_RELEASEHEADER']._serialized_start=130
-  _globals['_RELEASEHEADER']._serialized_end=180
-  _globals['_DONE']._serialized_start=182
-  _globals['_DONE']._serialized_end=188
-  _globals['_PROCESS']._serialized_start=190
-  _globals['_PROCESS']._serialized_end=248
+  _globals['_GREETING']._serialized_end=180
+  _globals['_RELEASEHEADER']._serialized_start=182
+  _globals['_RELEASEHEADER']._serialized_end=232
+  _globals['_DONE']._serialized_start=234
+  _globals['_DONE']._serialized_end=240
+  _globals['_PROCESS']._serialized_start=242
+  _globals['_PROCESS']._serialized_end=300
 # @@protoc_insertion_point(module_scope)

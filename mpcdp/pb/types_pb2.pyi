@@ -13,12 +13,18 @@ class SessionRef(_message.Message):
     def __init__(self, task_digest: _Optional[bytes] = ..., session: _Optional[bytes] = ...) -> None: ...
 
 class Greeting(_message.Message):
-    __slots__ = ("protocol", "name")
+    __slots__ = ("protocol", "name", "task_digest", "version", "time")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    TASK_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     name: str
-    def __init__(self, protocol: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
+    task_digest: bytes
+    version: str
+    time: int
+    def __init__(self, protocol: _Optional[int] = ..., name: _Optional[str] = ..., task_digest: _Optional[bytes] = ..., version: _Optional[str] = ..., time: _Optional[int] = ...) -> None: ...
 
 class ReleaseHeader(_message.Message):
     __slots__ = ("dimension", "owners")

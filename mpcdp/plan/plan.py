@@ -17,6 +17,8 @@ from mpcdp.plan.calibration import Calibration, DeltaTerms, rounded_up
 from mpcdp.plan.text import description, statement, warnings
 from mpcdp.privacy.accountant import compose, gaussian_epsilon
 from mpcdp.privacy.budget import PrivacyBudget
+from mpcdp.privacy.composition import GaussianCost
+from mpcdp.privacy.mechanisms import rounded_gaussian_distance
 from mpcdp.privacy.sensitivity import Sensitivity
 from mpcdp.secret_sharing.fixed_point import Encoding
 from mpcdp.secret_sharing.shares import RingVector
@@ -112,6 +114,18 @@ class Plan:
     def noise_schedule(self) -> tuple[CorrelationRequest, ...]:
         """The dealer's correlations for the joint noise of all rounds."""
         return self.noise.schedule(self.dimension * self.rounds)
+
+    @property
+    def gaussian_cost(self) -> GaussianCost | None:
+        """The cost as one Gaussian, to be composed with other tasks; None for Laplace noise and for samples."""
+        if self.distribution != "gaussian" or self.sampling_rate < 1:
+            return None
+        samples = self.dimension * self.rounds
+        distance = rounded_gaussian_distance(noise_scale=self.noise.scale, samples=samples)
+        return GaussianCost(
+            mu_squared=self.rounds * (self.integer_sensitivity.bound / self.noise.scale) ** 2,
+            distance=samples * self.noise.total_variation + distance,
+        )
 
     def spent(self, rounds: int) -> float:
         """Return the epsilon that so many rounds cost, at the plan's delta; at most the plan's own.

@@ -16,6 +16,7 @@ from typing import Self
 
 from mpcdp.errors import BudgetError
 from mpcdp.privacy.budget import PrivacyBudget
+from mpcdp.privacy.composition import GaussianCost, TaskCost, allows
 from mpcdp.privacy.ledger_rows import (
     GENESIS,
     Charge,
@@ -33,7 +34,10 @@ from mpcdp.privacy.ledger_rows import (
 )
 from mpcdp.private_files import make_private_file
 
-__all__ = ["Charge", "Ledger", "NoiseRecord", "ReleaseRecord"]
+__all__ = ["LEDGER_FILE", "Charge", "Ledger", "NoiseRecord", "ReleaseRecord"]
+
+LEDGER_FILE = "ledger.db"
+"""Its name in an owner's state folder."""
 
 _BUSY_SECONDS = 20.0
 _FORMAT = 1
@@ -50,14 +54,14 @@ class Ledger:
 
     Args:
         path: the file; made, with its folder, for its user alone, when it does not exist.
-        limit: what all charges together may cost; None for no limit.
+        limit: what all charges together may cost, fixed before the first one; None for no limit.
 
     Raises:
         BudgetError: the file cannot be opened or is no ledger.
 
     Guarantees:
-        An entry is on disk before the method that wrote it returns. A task is charged once, whatever happens. Totals
-        are by basic composition: epsilons and deltas are added up.
+        An entry is on disk before the method that wrote it returns. A task is charged once, whatever happens. With a
+        limit, the releases of all charged tasks are together within it (`mpcdp.privacy.composition.allows`).
     """
 
     def __init__(self, path: Path, *, limit: PrivacyBudget | None = None) -> None:
@@ -86,14 +90,16 @@ class Ledger:
         """Close the file."""
         self._connection.close()
 
-    def check(self, task_digest: bytes, task_name: str, cost: PrivacyBudget) -> None:
+    def check(
+        self, task_digest: bytes, task_name: str, cost: PrivacyBudget, *, gaussian: GaussianCost | None = None
+    ) -> None:
         """Refuse what `charge` would refuse a new session, without writing anything.
 
         Raises:
             BudgetError: the task was charged before, the limit would be exceeded, or the ledger is damaged.
         """
         with self._transaction("DEFERRED"):
-            self._check(self._read_all(), task_digest, task_name, cost)
+            self._check(self._read_all(), task_digest, task_name, TaskCost(budget=cost, gaussian=gaussian))
 
     def charged(self, task_digest: bytes) -> bool:
         """Tell whether a session of the task was charged.
@@ -103,7 +109,16 @@ class Ledger:
         """
         return any(isinstance(entry, Charge) and entry.task_digest == task_digest for entry in self.entries())
 
-    def charge(self, task_digest: bytes, session: bytes, task_name: str, cost: PrivacyBudget, *, releases: int) -> None:
+    def charge(
+        self,
+        task_digest: bytes,
+        session: bytes,
+        task_name: str,
+        cost: PrivacyBudget,
+        *,
+        releases: int,
+        gaussian: GaussianCost | None = None,
+    ) -> None:
         """Book the cost of a whole session; durable before it returns.
 
         Charging the same session of the same task again changes nothing and succeeds: a retry never costs twice.
@@ -114,6 +129,7 @@ class Ledger:
             task_name: for the reader of the ledger.
             cost: of all releases together.
             releases: number of releases, at least 1.
+            gaussian: the same cost as one Gaussian, if it is one.
 
         Raises:
             BudgetError: the task was charged for another session, the session for another task or cost, the limit
@@ -125,8 +141,9 @@ class Ledger:
         with self._transaction("IMMEDIATE"):
             earlier = find_charge(self._read_all(), session)
             if earlier is None:
-                self._check(self._entries, task_digest, task_name, cost)
-                self._append(charge_text(task_digest, session, task_name, cost, releases=releases))
+                asked = TaskCost(budget=cost, gaussian=gaussian)
+                self._check(self._entries, task_digest, task_name, asked)
+                self._append(charge_text(task_digest, session, task_name, asked, releases=releases))
             elif (earlier.task_digest, earlier.cost, earlier.releases) != (task_digest, cost, releases):
                 raise BudgetError(
                     f"ledger {self._path}: row {earlier.number} charged this session for something else (task "
@@ -209,13 +226,17 @@ class Ledger:
         """
         return PrivacyBudget.sum(entry.cost for entry in self.entries() if isinstance(entry, Charge))
 
-    def verify(self) -> None:
+    def verify(self) -> bytes:
         """Check every row against the chain.
+
+        Returns:
+            The last row's hash: whoever keeps it elsewhere also notices when the whole file is exchanged.
 
         Raises:
             BudgetError: a row was edited, deleted or moved; the message names the first one.
         """
         self.entries()
+        return self._last_hash
 
     # -- inside a transaction --------------------------------------------------------------------------------------
 
@@ -261,7 +282,7 @@ class Ledger:
         self._connection.execute("INSERT INTO entries VALUES (?, ?, ?)", (number + 1, text, row_hash))
         self._connection.execute("UPDATE head SET number = ?, hash = ?", (number + 1, row_hash))
 
-    def _check(self, entries: Sequence[Entry], task_digest: bytes, task_name: str, cost: PrivacyBudget) -> None:
+    def _check(self, entries: Sequence[Entry], task_digest: bytes, task_name: str, cost: TaskCost) -> None:
         """Raise BudgetError unless a new session of the task may be charged."""
         charges = [entry for entry in entries if isinstance(entry, Charge)]
         for charge in charges:
@@ -270,12 +291,13 @@ class Ledger:
                     f"ledger {self._path}: task {task_name!r} was charged at {charge.time} (row {charge.number}) and "
                     "runs once only; for another run agree on a new task, with its own name and its own cost"
                 )
-        costs = [charge.cost for charge in charges]
-        if self._limit is not None and not PrivacyBudget.sum([*costs, cost]).fits(self._limit):
+        spent = [charge.task_cost for charge in charges]
+        if self._limit is not None and not allows(self._limit, [*spent, cost]):
             raise BudgetError(
-                f"ledger {self._path}: task {task_name!r} would exceed the limit: spent {PrivacyBudget.sum(costs)}, "
-                f"asked {cost}, limit {self._limit}; agree on a cheaper task, or raise the limit in [ledger] of this "
-                "owner's config"
+                f"ledger {self._path}: task {task_name!r} would exceed the limit: spent "
+                f"{PrivacyBudget.sum(one.budget for one in spent)} by adding up, asked {cost.budget}, limit "
+                f"{self._limit}, of which none of the shares has room for it; agree on a cheaper task, or raise the "
+                "limit in [ledger] of this owner's config"
             )
 
     def _check_noise(self, entries: Sequence[Entry], session: bytes, bank: bytes, start: int, end: int) -> bool:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mpcdp.privacy.budget import PrivacyBudget
+from mpcdp.privacy.composition import GaussianCost, TaskCost
 
 __all__ = [
     "GENESIS",
@@ -41,6 +42,7 @@ class Charge:
         task_name: the task's own name.
         cost: of all releases together.
         releases: how many releases that covers.
+        gaussian: the same cost as one Gaussian; None for other mechanisms, and in rows older than this field.
     """
 
     number: int
@@ -50,6 +52,12 @@ class Charge:
     task_name: str
     cost: PrivacyBudget
     releases: int
+    gaussian: GaussianCost | None = None
+
+    @property
+    def task_cost(self) -> TaskCost:
+        """What is composed with other charges."""
+        return TaskCost(budget=self.cost, gaussian=self.gaussian)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,16 +104,18 @@ Entry = Charge | ReleaseRecord | NoiseRecord
 """What a row may say."""
 
 
-def charge_text(task_digest: bytes, session: bytes, task_name: str, cost: PrivacyBudget, *, releases: int) -> str:
+def charge_text(task_digest: bytes, session: bytes, task_name: str, cost: TaskCost, *, releases: int) -> str:
     """Write a charge of now in canonical form."""
+    gaussian = cost.gaussian
     return _canonical(
         kind="charge",
         task=task_digest.hex(),
         session=session.hex(),
         task_name=task_name,
-        epsilon=cost.epsilon,
-        delta=cost.delta,
+        epsilon=cost.budget.epsilon,
+        delta=cost.budget.delta,
         releases=releases,
+        **({} if gaussian is None else {"mu_squared": gaussian.mu_squared, "distance": gaussian.distance}),
     )
 
 
@@ -148,6 +158,11 @@ def parse_row(number: int, text: str) -> Entry:
         task_name=content["task_name"],
         cost=PrivacyBudget(epsilon=content["epsilon"], delta=content["delta"]),
         releases=content["releases"],
+        gaussian=(
+            GaussianCost(mu_squared=content["mu_squared"], distance=content["distance"])
+            if "mu_squared" in content
+            else None
+        ),
     )
 
 

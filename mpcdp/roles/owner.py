@@ -10,8 +10,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from mpcdp.data.dataset import Dataset
-from mpcdp.data.table import read_dataset
+from mpcdp.data.records import Records, open_records
 from mpcdp.errors import DataError, LateUpload, MpcdpError, PeerError, PeerUnavailable, ProtocolError, SessionAborted
 from mpcdp.learning.method import TrainingState
 from mpcdp.learning.model import TrainedModel
@@ -44,13 +43,13 @@ _T = TypeVar("_T")
 _log = structlog.get_logger("mpcdp.owner")
 
 
-def check_table(task: Task, name: str, table: Path) -> Dataset:
-    """Read an owner's table and check it against the task, before the owner joins anything.
+def check_table(task: Task, name: str, table: Path) -> Records:
+    """Open an owner's table and check it against the task, before the owner joins anything.
 
     Raises:
         DataError: the table cannot be read, does not fit the schema, or has another number of records than declared.
     """
-    dataset = read_dataset(table, task.schema_)
+    dataset = open_records(table, task.schema_)
     declared = task.owner(name).record_count
     if dataset.record_count != declared:
         raise DataError(
@@ -78,7 +77,7 @@ class Owner:
     """
 
     def __init__(
-        self, name: str, task: Task, plan: Plan, dataset: Dataset, network: Network, ledger: Ledger, output: Path
+        self, name: str, task: Task, plan: Plan, dataset: Records, network: Network, ledger: Ledger, output: Path
     ) -> None:
         self._name = name
         self._task = task
@@ -112,7 +111,12 @@ class Owner:
         if (model := self._finished_before()) is not None:
             return model
         if not (self._secret.kept and self._ledger.charged(self._task.digest)):  # else it comes back to its session
-            self._ledger.check(self._task.digest, task_name=self._task.name, cost=self._plan.cost)
+            self._ledger.check(
+                self._task.digest,
+                task_name=self._task.name,
+                cost=self._plan.cost,
+                gaussian=self._plan.gaussian_cost,
+            )
         # The first state is public. Training on it now keeps a table that trains slowly from missing a deadline later:
         # once an owner has joined, nothing it does or fails to do may depend on a record.
         self._first = self._contribution(self._method.initial_state())
@@ -178,6 +182,7 @@ class Owner:
             task_name=self._task.name,
             cost=self._plan.cost,
             releases=self._plan.rounds,
+            gaussian=self._plan.gaussian_cost,
         )
         _log.info("charged", epsilon=self._plan.cost.epsilon, delta=self._plan.cost.delta)
         uses = [

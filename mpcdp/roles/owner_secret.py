@@ -27,7 +27,7 @@ class OwnerSecret:
     """
 
     def __init__(self, folder: Path, task_digest: bytes) -> None:
-        self._path = folder / f"session-{task_digest.hex()[:32]}.secret"
+        self._path = _path(folder, task_digest)
         self._answered_path = self._path.with_suffix(".answered")
         try:
             self.kept = self._path.exists()
@@ -41,6 +41,11 @@ class OwnerSecret:
             raise ConfigError(f"state folder {folder}: {error}; give this process a folder it can write") from error
         if len(self._secret) != KEY_BYTES:
             raise ConfigError(f"{self._path} is damaged: agree on a new task, with a name of its own")
+
+    @staticmethod
+    def is_kept(folder: Path, task_digest: bytes) -> bool:
+        """Tell whether a process of this owner would come back to a session of the task; changes nothing."""
+        return _path(folder, task_digest).exists()
 
     def __repr__(self) -> str:
         return "OwnerSecret(<redacted>)"
@@ -76,3 +81,7 @@ class OwnerSecret:
         """Delete it: the session is over."""
         self._path.unlink(missing_ok=True)
         self._answered_path.unlink(missing_ok=True)
+
+
+def _path(folder: Path, task_digest: bytes) -> Path:
+    return folder / f"session-{task_digest.hex()[:32]}.secret"

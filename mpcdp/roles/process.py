@@ -6,12 +6,12 @@ import logging
 import resource
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import structlog
 
@@ -19,15 +19,18 @@ from mpcdp.config import ComputePartyConfig, CoordinatorConfig, DealerConfig, Ow
 from mpcdp.errors import ConfigError, MpcdpError, ProcessStopped
 from mpcdp.plan import Plan, make_plan
 from mpcdp.private_files import alone_in
+from mpcdp.roles.observation import observed
 from mpcdp.roles.session import limits_of
-from mpcdp.task import Task, load_task
+from mpcdp.status import LogLimit, Progress
+from mpcdp.task import Task, check_policy, load_task
 
 if TYPE_CHECKING:
     from mpcdp.transport.grpc import GrpcNetwork
 
-__all__ = ["Process", "end_on_signals", "log_as_json", "run_process"]
+__all__ = ["Process", "end_on_signals", "log_as_json", "open_process", "run_process"]
 
 _Config = TypeVar("_Config", OwnerConfig, ComputePartyConfig, DealerConfig, CoordinatorConfig)
+Entry = Mapping[str, Any]
 _log = structlog.get_logger("mpcdp.process")
 
 
@@ -72,15 +75,20 @@ def run_process(config_type: type[_Config], start: Callable[[Process[_Config]], 
     parser = argparse.ArgumentParser(description="Run one process of an mpcdp session.")
     parser.add_argument("--config", type=Path, required=True, help="this process's own config file (TOML)")
     arguments = parser.parse_args()
-    log_as_json()
+    progress = Progress()
+    limit = log_as_json(observe=progress.note)
     end_on_signals()
     # Strangers who only connect cost file descriptors: leave them as many as the administrator allows.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
-        process = _prepare(config_type, arguments.config)
+        process = open_process(config_type, arguments.config)
         structlog.contextvars.bind_contextvars(process=process.config.name, task=process.task.digest.hex()[:16])
-        with _own_state(process.config.state), process.network:
+        with (
+            _own_state(process.config.state),
+            process.network,
+            observed(process.config, process.task, process.plan, process.network, progress=progress, limit=limit),
+        ):
             start(process)
     except MpcdpError as error:
         _log.error("failed", error=type(error).__name__, problem=str(error))
@@ -104,15 +112,22 @@ def _own_state(folder: Path) -> Iterator[None]:
         yield
 
 
-def _prepare(config_type: type[_Config], path: Path) -> Process[_Config]:
+def open_process(config_type: type[_Config], path: Path) -> Process[_Config]:
+    """Read a process's config and task, and make its access to the others; nothing is connected yet.
+
+    Raises:
+        InputError: the config, the task, a certificate or a key is wrong.
+    """
     # grpc is loaded only once the config is known to be good.
     from mpcdp.transport.grpc import GrpcNetwork
 
     config = load_config(path, config_type)
     task = load_task(config.task)
+    me = task.member(config.name, config.role)
+    # Before the plan: planning imports the module that a task may name.
+    check_policy(getattr(config, "policy", None), task, name=me.name)
     plan = make_plan(task)
     members = task.members()
-    me = task.member(config.name, config.role)
     network = GrpcNetwork(
         me=me,
         members=members,
@@ -120,23 +135,46 @@ def _prepare(config_type: type[_Config], path: Path) -> Process[_Config]:
         tls=config.tls,
         limits=limits_of(task, dimension=plan.dimension, rounds=plan.rounds),
         listen=getattr(config, "listen", None),
+        task_digest=task.digest,
     )
     return Process(config=config, task=task, plan=plan, network=network)
 
 
-def log_as_json(level: int = logging.INFO) -> None:
-    """Send one JSON object per line to standard error. No caller passes a share, a vector or a record's value."""
+def log_as_json(level: int = logging.INFO, *, observe: Callable[[Entry], None] | None = None) -> LogLimit:
+    """Send one JSON object per line to standard error. No caller passes a share, a vector or a record's value.
+
+    Args:
+        level: entries below it are not written.
+        observe: sees every entry, those too that are not written because others cause too many of them.
+
+    Returns:
+        What decides on the latter.
+    """
+    limit = LogLimit()
+
+    def watch(logger: object, method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if observe is not None:
+            observe(entry)
+        left_out = limit.admit(entry)
+        if left_out is None:
+            raise structlog.DropEvent
+        if left_out:
+            entry["left_out"] = left_out
+        return entry
+
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            watch,
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
     )
+    return limit
 
 
 def end_on_signals() -> None:

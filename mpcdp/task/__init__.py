@@ -19,6 +19,7 @@ refused. Comments, key order and the writing of numbers do not matter to the dig
 ``parties/task.toml`` is an annotated example.
 """
 
+from mpcdp.task.policy import check_policy, objections
 from mpcdp.task.sections import Deadlines, Model, Owner, Participant, Privacy
 from mpcdp.task.task import Task, load_task
 
@@ -29,5 +30,7 @@ __all__ = [
     "Participant",
     "Privacy",
     "Task",
+    "check_policy",
     "load_task",
+    "objections",
 ]

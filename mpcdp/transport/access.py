@@ -5,18 +5,22 @@ from collections.abc import Mapping
 from mpcdp.errors import IdentityError, ProtocolError
 from mpcdp.transport.channel import Member, Role
 
-__all__ = ["CALLERS", "MESH", "REACH", "check_access"]
+__all__ = ["CALLERS", "HEALTH", "MESH", "REACH", "check_access"]
 
 REACH = "Process/Reach"
 MESH = "ComputeParty/Mesh"
+HEALTH = "grpc.health.v1.Health/Check"
+"""gRPC's standard health check; the one method whose full name is not one of ours."""
 
 _EVERYBODY: frozenset[Role] = frozenset({"owner", "compute", "dealer", "coordinator"})
 
 CALLERS: Mapping[tuple[Role, str], frozenset[Role]] = {
     ("coordinator", REACH): _EVERYBODY,
+    ("coordinator", HEALTH): _EVERYBODY,
     ("coordinator", "Coordinator/Attend"): frozenset({"owner"}),
     ("coordinator", "Coordinator/Leave"): frozenset({"owner"}),
     ("compute", REACH): _EVERYBODY,
+    ("compute", HEALTH): _EVERYBODY,
     ("compute", "ComputeParty/OpenSession"): frozenset({"coordinator"}),
     ("compute", "ComputeParty/Enrol"): frozenset({"owner"}),
     ("compute", "ComputeParty/Upload"): frozenset({"owner"}),
@@ -25,6 +29,7 @@ CALLERS: Mapping[tuple[Role, str], frozenset[Role]] = {
     ("compute", "ComputeParty/CloseSession"): frozenset({"coordinator"}),
     ("compute", MESH): frozenset({"compute"}),
     ("dealer", REACH): _EVERYBODY,
+    ("dealer", HEALTH): _EVERYBODY,
     ("dealer", "Dealer/OpenSession"): frozenset({"coordinator"}),
     ("dealer", "Dealer/Deal"): frozenset({"compute"}),
     ("dealer", "Dealer/CloseSession"): frozenset({"coordinator"}),

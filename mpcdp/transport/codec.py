@@ -17,6 +17,7 @@ from mpcdp.transport.messages import (
     DealRequest,
     Enrolment,
     Finished,
+    Greeting,
     NoiseUse,
     Outcome,
     Release,
@@ -30,6 +31,7 @@ from mpcdp.transport.messages import (
 from mpcdp.transport.reader import CHUNK_BYTES, Reader, printable
 
 __all__ = [
+    "PROTOCOL",
     "pieces",
     "read_aggregate",
     "read_attendance",
@@ -65,7 +67,10 @@ __all__ = [
     "write_upload",
 ]
 
-_PROTOCOL = 1
+PROTOCOL = 2
+"""Version of what processes say to each other."""
+
+_VERSION_CHARACTERS = 64
 _KEY_BYTES = 32
 _DIGEST_BYTES = 32
 _BANK_BYTES = 16
@@ -95,19 +100,32 @@ def write_ref(ref: SessionRef) -> types_pb2.SessionRef:
 # -- any process ---------------------------------------------------------------------------------------------------
 
 
-def write_greeting(name: str) -> bytes:
+def write_greeting(greeting: Greeting) -> bytes:
     """Serialize who is there."""
-    return types_pb2.Greeting(protocol=_PROTOCOL, name=name).SerializeToString()
+    return types_pb2.Greeting(
+        protocol=PROTOCOL,
+        name=greeting.name,
+        task_digest=greeting.task_digest,
+        version=greeting.version,
+        time=round(1000 * greeting.time),
+    ).SerializeToString()
 
 
-def read_greeting(reader: Reader) -> None:
-    """Check that the peer speaks this protocol and is who its certificate says."""
+def read_greeting(reader: Reader) -> Greeting:
+    """Read who is there: a peer that speaks this protocol and is who its certificate says."""
     greeting = reader.single(types_pb2.Greeting)
-    if greeting.protocol != _PROTOCOL:
+    if greeting.protocol != PROTOCOL:
         raise reader.refuse(
-            "protocol", f"has version {greeting.protocol}, not {_PROTOCOL}: run the same version of mpcdp everywhere"
+            "protocol", f"has version {greeting.protocol}, not {PROTOCOL}: run the same version of mpcdp everywhere"
         )
-    reader.own_name(greeting.name, "name")
+    if len(greeting.version) > _VERSION_CHARACTERS:
+        raise reader.refuse("version", f"has more than {_VERSION_CHARACTERS} characters")
+    return Greeting(
+        name=reader.own_name(greeting.name, "name"),
+        task_digest=reader.exactly(_DIGEST_BYTES, greeting.task_digest, "task_digest"),
+        version=printable(greeting.version),
+        time=greeting.time / 1000,
+    )
 
 
 def write_done() -> bytes:

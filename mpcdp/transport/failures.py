@@ -9,10 +9,13 @@ from mpcdp import errors
 from mpcdp.errors import MpcdpError, PeerError, PeerTimeout, PeerUnavailable, ProcessStopped
 from mpcdp.transport.reader import printable
 
-__all__ = ["INTERNAL", "Failure", "broken", "error_of", "failure_of", "late"]
+__all__ = ["INTERNAL", "NOTHING_LISTENS", "Failure", "broken", "error_of", "failure_of", "late"]
 
 INTERNAL = "internal"
 """Kind of a failure that is a bug; its text stays in the log of the process that has it."""
+
+NOTHING_LISTENS = "nothing listens at its address"
+"""What is wrong with a peer that is not there yet."""
 
 _KINDS: dict[str, type[MpcdpError]] = {name: getattr(errors, name) for name in errors.__all__}
 _log = structlog.get_logger("mpcdp.transport")

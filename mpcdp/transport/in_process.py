@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from mpcdp.errors import ConfigError, IdentityError, MpcdpError, PeerUnavailable
 from mpcdp.transport.channel import Limits, Member, Services
-from mpcdp.transport.failures import broken, error_of, failure_of, late
+from mpcdp.transport.failures import NOTHING_LISTENS, broken, error_of, failure_of, late
+from mpcdp.transport.greeting import NO_TASK
 from mpcdp.transport.mesh import Stream
 from mpcdp.transport.peer_network import PeerNetwork
 from mpcdp.transport.reception import Reception
@@ -92,7 +93,7 @@ class InProcessWorld:
         with self._lock:
             reception = self._receptions.get(peer.name)
             if reception is None:
-                raise PeerUnavailable(peer.name, "nothing listens at its address")
+                raise PeerUnavailable(peer.name, NOTHING_LISTENS)
             if reception.me.certificate != peer.certificate:
                 raise IdentityError(
                     f"{peer.name}: whoever listens at its address has no certificate for {peer.certificate}"
@@ -116,14 +117,23 @@ class InProcessNetwork(PeerNetwork):
         me: this process; its certificate is taken as proven.
         members: all processes of the task as this one knows it.
         limits: bounds and deadlines.
+        task_digest: of the task that it holds.
     """
 
-    def __init__(self, world: InProcessWorld, me: Member, members: Sequence[Member], limits: Limits) -> None:
-        super().__init__(me, members, limits)
+    def __init__(
+        self,
+        world: InProcessWorld,
+        me: Member,
+        members: Sequence[Member],
+        limits: Limits,
+        *,
+        task_digest: bytes = NO_TASK,
+    ) -> None:
+        super().__init__(me, members, limits, task_digest=task_digest)
         self._world = world
 
     @contextmanager
-    def serve(self, service: Services) -> Iterator[None]:
+    def serve(self, service: Services | None) -> Iterator[None]:
         """Answer requests until the context ends."""
         with self._world.listening(self._reception(service)):
             yield

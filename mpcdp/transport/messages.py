@@ -18,6 +18,7 @@ __all__ = [
     "DealRequest",
     "Enrolment",
     "Finished",
+    "Greeting",
     "NoiseUse",
     "Outcome",
     "Release",
@@ -46,6 +47,26 @@ class SessionRef:
         for name in ("task_digest", "session"):
             if len(getattr(self, name)) != 32:
                 raise ValueError(f"{name} has 32 bytes, not {len(getattr(self, name))}")
+
+
+# -- any process ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Greeting:
+    """Who is there, before anything else is said.
+
+    Args:
+        name: of the sender in the task.
+        task_digest: of the task it holds, 32 bytes.
+        version: of mpcdp, for people.
+        time: its clock, seconds since 1970 UTC, to the millisecond.
+    """
+
+    name: str
+    task_digest: bytes
+    version: str
+    time: float
 
 
 # -- coordinator -> compute parties and dealer ---------------------------------------------------------------------

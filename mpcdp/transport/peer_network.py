@@ -5,7 +5,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
-from mpcdp.errors import ConfigError, MpcdpError, PeerTimeout, PeerUnavailable
+import structlog
+
+from mpcdp.errors import ConfigError, MpcdpError, PeerTimeout, PeerUnavailable, ProtocolError
 from mpcdp.transport import codec
 from mpcdp.transport.access import MESH, REACH
 from mpcdp.transport.channel import (
@@ -19,14 +21,16 @@ from mpcdp.transport.channel import (
 )
 from mpcdp.transport.clients import ComputePartyClient, CoordinatorClient, DealerClient
 from mpcdp.transport.directory import Directory
+from mpcdp.transport.greeting import NO_TASK, greeting_of, other_task, other_version
 from mpcdp.transport.mesh import Lost, MeshGate, Stream
-from mpcdp.transport.messages import SessionRef
+from mpcdp.transport.messages import Greeting, SessionRef
 from mpcdp.transport.reader import Reader
 from mpcdp.transport.reception import Reception, Tally
 
 __all__ = ["PeerNetwork"]
 
 _RETRY_SECONDS = 0.1
+_log = structlog.get_logger("mpcdp.transport")
 
 
 class PeerNetwork(ABC):
@@ -36,26 +40,29 @@ class PeerNetwork(ABC):
         me: this process.
         members: all processes of the task, this one among them.
         limits: bounds and deadlines.
+        task_digest: of the task that this process holds, 32 bytes; a peer with another one is refused.
 
     Raises:
         ConfigError: this process is not a member, or two members share a name or a certificate.
     """
 
-    def __init__(self, me: Member, members: Sequence[Member], limits: Limits) -> None:
+    def __init__(self, me: Member, members: Sequence[Member], limits: Limits, *, task_digest: bytes = NO_TASK) -> None:
         if me not in members:
             raise ConfigError(f"{me.name} is not a member of the task: check `name` and `role` in its config")
         self._me = me
         self._directory = Directory(members)
         self._limits = limits
+        self._task_digest = task_digest
         self._tally = Tally()
         self._gate = MeshGate(me.name, limits)
         self._reached: set[str] = set()
+        self._greeted: dict[str, tuple[Greeting, float]] = {}
 
     # -- what a transport adds -------------------------------------------------------------------------------------
 
     @abstractmethod
-    def serve(self, service: Services) -> AbstractContextManager[None]:
-        """Answer requests through `_reception` until the context ends."""
+    def serve(self, service: Services | None) -> AbstractContextManager[None]:
+        """Answer requests through `_reception` until the context ends; without a service, greetings only."""
 
     @abstractmethod
     def _start(self, peer: Member, method: str, messages: Iterable[bytes], seconds: float) -> Stream:
@@ -95,6 +102,13 @@ class PeerNetwork(ABC):
         """Break the open mesh with an error, open none any more, and wait for no peer."""
         self._gate.abandon(error)
 
+    def greeted(self) -> Mapping[str, tuple[Greeting, float]]:
+        """Return the last greeting of every peer that has called this process, and when it arrived, by name."""
+        return dict(self._greeted)
+
+    def _note_greeting(self, greeting: Greeting) -> None:
+        self._greeted[greeting.name] = greeting, time.time()
+
     def bytes_sent(self) -> Mapping[str, int]:
         """Return payload bytes sent so far, by peer name."""
         return self._tally.sent()
@@ -128,14 +142,29 @@ class PeerNetwork(ABC):
             lose()
             raise
 
+    def greet(self, name: str, *, seconds: float) -> Greeting:
+        """Exchange greetings with a peer once, whatever task it holds.
+
+        Args:
+            name: of any other member.
+            seconds: deadline.
+
+        Raises:
+            PeerUnavailable: it is not there.
+            PeerTimeout: it is there but does not answer.
+            IdentityError: it is somebody else, or does not accept this process.
+            ProtocolError: it speaks another version of the protocol.
+        """
+        peer = next(member for member in self._directory.members if member.name == name)
+        greeting = [codec.write_greeting(greeting_of(self._me, self._task_digest))]
+        stream = self._start(peer, REACH, self._tally.count(name, greeting), seconds)
+        return codec.read_greeting(Reader(name, stream, self._limits))
+
     def _reach(self, peer: Member) -> None:
-        greeting = [codec.write_greeting(self._me.name)]
         end = time.monotonic() + self._limits.connect_seconds
         while True:
-            seconds = max(end - time.monotonic(), _RETRY_SECONDS)
             try:
-                stream = self._start(peer, REACH, self._tally.count(peer.name, greeting), seconds)
-                codec.read_greeting(Reader(peer.name, stream, self._limits))
+                greeting = self.greet(peer.name, seconds=max(end - time.monotonic(), _RETRY_SECONDS))
             except (PeerUnavailable, PeerTimeout) as error:
                 if self._gate.abandoned is not None:
                     raise self._gate.abandoned from None
@@ -148,9 +177,13 @@ class PeerNetwork(ABC):
                     ) from None
                 time.sleep(_RETRY_SECONDS)
             else:
+                if (problem := other_task(greeting, self._task_digest)) is not None:
+                    raise ProtocolError(f"{peer.name}: {problem}")
+                if (problem := other_version(greeting)) is not None:
+                    _log.warning("another version", peer=peer.name, problem=f"{peer.name}: {problem}")
                 return
 
-    def _reception(self, service: Services) -> Reception:
+    def _reception(self, service: Services | None) -> Reception:
         return Reception(
             me=self._me,
             directory=self._directory,
@@ -158,6 +191,8 @@ class PeerNetwork(ABC):
             service=service,
             gate=self._gate,
             tally=self._tally,
+            task_digest=self._task_digest,
+            greeted=self._note_greeting,
         )
 
 

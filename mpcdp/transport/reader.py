@@ -97,6 +97,8 @@ class Reader:
     def vector(self, kind: type[_M], dimension: int, dtype: DTypeLike) -> NDArray[np.generic]:
         """Read the chunks of one vector, shape (dimension,); refused as soon as it has a byte too much.
 
+        All chunks but the last are full: a vector in single bytes would cost a thousand times the work.
+
         Args:
             kind: message type with a ``oneof part`` that has a ``chunk``.
             dimension: number of coordinates, already checked.
@@ -114,6 +116,8 @@ class Reader:
                 raise self.refuse("chunk", f"has {len(chunk)} bytes, not 1 .. {CHUNK_BYTES}")
             if filled + len(chunk) > len(target):
                 raise self.refuse("chunk", f"exceeds the {len(target)} bytes of {dimension} coordinates")
+            if filled % CHUNK_BYTES:
+                raise self.refuse("chunk", f"follows one that is not full: all but the last have {CHUNK_BYTES} bytes")
             target[filled : filled + len(chunk)] = chunk
             filled += len(chunk)
         return vector.astype(vector.dtype.newbyteorder("="), copy=False)

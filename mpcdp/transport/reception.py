@@ -7,9 +7,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import cast
 
+import structlog
+
 from mpcdp.errors import ConfigError, ProtocolError
 from mpcdp.transport import codec
-from mpcdp.transport.access import CALLERS, MESH, REACH, check_access
+from mpcdp.transport.access import CALLERS, HEALTH, MESH, REACH, check_access
 from mpcdp.transport.channel import (
     ComputePartyService,
     CoordinatorService,
@@ -19,8 +21,10 @@ from mpcdp.transport.channel import (
     Services,
 )
 from mpcdp.transport.directory import Directory
+from mpcdp.transport.greeting import greeting_of, other_task
+from mpcdp.transport.health import read_health_check, write_serving
 from mpcdp.transport.mesh import MeshGate
-from mpcdp.transport.messages import SessionEvent
+from mpcdp.transport.messages import Greeting, SessionEvent
 from mpcdp.transport.reader import Reader
 from mpcdp.transport.waiting import WhenGone, answer_on_this_thread
 
@@ -28,6 +32,8 @@ __all__ = ["CALLS_PER_MEMBER", "Reception", "Tally"]
 
 CALLS_PER_MEMBER = 4
 """Calls one member may have under way at a process: nobody can use up the threads of the others."""
+
+_log = structlog.get_logger("mpcdp.transport")
 
 
 class Tally:
@@ -69,13 +75,24 @@ class Reception:
         me: this process.
         directory: all members.
         limits: bounds on what is accepted.
-        service: what this process does.
+        service: what this process does; None for one that only says who it is.
         gate: where streams of other compute parties go.
         tally: counts what is answered.
+        task_digest: of the task that this process holds.
+        greeted: told every greeting that arrives.
     """
 
     def __init__(
-        self, *, me: Member, directory: Directory, limits: Limits, service: Services, gate: MeshGate, tally: Tally
+        self,
+        *,
+        me: Member,
+        directory: Directory,
+        limits: Limits,
+        service: Services | None,
+        gate: MeshGate,
+        tally: Tally,
+        task_digest: bytes,
+        greeted: Callable[[Greeting], None],
     ) -> None:
         self._me = me
         self._directory = directory
@@ -83,7 +100,10 @@ class Reception:
         self._tally = tally
         self._lock = threading.Lock()
         self._calls: Counter[str] = Counter()
-        self._answers: dict[str, _Answer] = {REACH: self._reach, **_answers(me, service, gate)}
+        self._task_digest = task_digest
+        self._greeted = greeted
+        answers = _no_answers(me) if service is None else _answers(me, service, gate)
+        self._answers: dict[str, _Answer] = {REACH: self._reach, HEALTH: _check, **answers}
 
     @property
     def me(self) -> Member:
@@ -146,8 +166,25 @@ class Reception:
                 self._calls[caller] -= 1
 
     def _reach(self, call: _Call) -> Iterator[bytes]:
-        codec.read_greeting(call.reader)
-        yield codec.write_greeting(self._me.name)
+        greeting = codec.read_greeting(call.reader)
+        if (problem := other_task(greeting, self._task_digest)) is not None:
+            _log.warning("another task", caller=call.caller, problem=f"{call.caller}: {problem}")
+        self._greeted(greeting)
+        yield codec.write_greeting(greeting_of(self._me, self._task_digest))
+
+
+def _no_answers(me: Member) -> dict[str, _Answer]:
+    """Refuse everything but greetings."""
+
+    def refuse(call: _Call) -> Iterator[bytes]:
+        raise ProtocolError(f"{me.name}: `mpcdp doctor` runs here, not the process itself: wait until it is started")
+
+    return {method: refuse for role, method in CALLERS if role == me.role and method not in (REACH, HEALTH)}
+
+
+def _check(call: _Call) -> Iterator[bytes]:
+    read_health_check(call.reader)
+    yield write_serving()
 
 
 def _answers(me: Member, service: Services, gate: MeshGate) -> dict[str, _Answer]:

@@ -2,9 +2,10 @@
 
 import datetime
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -16,9 +17,19 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from mpcdp.config import TlsFiles
 from mpcdp.errors import ConfigError
 
-__all__ = ["Authority", "Credentials", "load_credentials", "subject_names", "write_private"]
+__all__ = [
+    "Authority",
+    "Credentials",
+    "Inspection",
+    "certificate_expiry",
+    "inspect_credentials",
+    "load_credentials",
+    "subject_names",
+    "write_private",
+]
 
 _CLOCK_SKEW = datetime.timedelta(minutes=5)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -54,26 +65,94 @@ def load_credentials(files: TlsFiles, *, name: str) -> Credentials:
         ConfigError: a file cannot be read, other users can read the key, the key is not the certificate's, or the
             certificate is expired, for another name, or not from this authority.
     """
-    authority, certificate = _read(files.authority, "authority"), _read(files.certificate, "certificate")
-    key = _read(files.key, "key")
-    _check_private(files.key)
-    authorities = _certificates(authority, files.authority, "authority")
-    chain = _certificates(certificate, files.certificate, "certificate")
-    _check_dates(authorities[0], files.authority, "authority")
-    _check_dates(chain[0], files.certificate, "certificate")
-    _check_key(key, chain[0], files)
-    names = _dns_names(chain[0])
+    inspection = inspect_credentials(files, name=name)
+    if inspection.credentials is None:
+        raise ConfigError(inspection.problems[0])
+    return inspection.credentials
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found about a process's credentials.
+
+    Args:
+        credentials: if there is no problem.
+        problems: each with its cure.
+        ends: until when each certificate is valid, by the file and its subject; the process's own one first.
+    """
+
+    credentials: Credentials | None
+    problems: tuple[str, ...]
+    ends: tuple[tuple[str, datetime.datetime], ...]
+
+
+def inspect_credentials(files: TlsFiles, *, name: str) -> Inspection:
+    """Find everything that `load_credentials` would refuse, and when certificates end."""
+    problems: list[str] = []
+
+    def attempt(check: Callable[..., _T], *arguments: object) -> _T | None:
+        try:
+            return check(*arguments)
+        except ConfigError as error:
+            problems.append(str(error))
+            return None
+
+    authority, certificate = (
+        attempt(_read, files.authority, "authority"),
+        attempt(_read, files.certificate, "certificate"),
+    )
+    key = attempt(_read, files.key, "key")
+    if key is not None:
+        attempt(_check_private, files.key)
+    authorities = [] if authority is None else attempt(_certificates, authority, files.authority, "authority") or []
+    chain = [] if certificate is None else attempt(_certificates, certificate, files.certificate, "certificate") or []
+    if authorities:
+        attempt(_check_dates, authorities[0], files.authority, "authority")
+    if chain:
+        attempt(_check_dates, chain[0], files.certificate, "certificate")
+    if chain and key is not None:
+        attempt(_check_key, key, chain[0], files)
+    if chain:
+        attempt(_check_name, chain[0], files, name)
+    if chain and authorities:
+        attempt(_check_issuer, chain, authorities, files)
+    ends = [(files.certificate, one) for one in chain] + [(files.authority, one) for one in authorities]
+    credentials = None
+    if authority is not None and certificate is not None and key is not None and not problems:
+        credentials = Credentials(authority=authority, certificate=certificate, key=key)
+    return Inspection(
+        credentials=credentials,
+        problems=tuple(problems),
+        ends=tuple((f"{path} ({one.subject.rfc4514_string()})", one.not_valid_after_utc) for path, one in ends),
+    )
+
+
+def _check_name(certificate: x509.Certificate, files: TlsFiles, name: str) -> None:
+    names = _dns_names(certificate)
     if name not in names:
         raise ConfigError(
             f"tls.certificate {files.certificate} is for {', '.join(names) or 'no name'}, but the task lists {name}: "
             "use this process's own certificate, or correct its name in the task"
         )
+
+
+def _check_issuer(chain: list[x509.Certificate], authorities: list[x509.Certificate], files: TlsFiles) -> None:
     if not any(_issued(chain[0], issuer) for issuer in (*authorities, *chain[1:])):
         raise ConfigError(
             f"tls.certificate {files.certificate} is not signed by tls.authority {files.authority}: "
             "use the certificate of the authority that all processes of this task share"
         )
-    return Credentials(authority=authority, certificate=certificate, key=key)
+
+
+def certificate_expiry(files: TlsFiles) -> datetime.datetime:
+    """Return when a process's certificate expires, or its authority does, if that is sooner.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
+    own = _certificates(_read(files.certificate, "certificate"), files.certificate, "certificate")[0]
+    authority = _certificates(_read(files.authority, "authority"), files.authority, "authority")[0]
+    return min(own.not_valid_after_utc, authority.not_valid_after_utc)
 
 
 def _check_private(path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 import tomli_w
 from typer.testing import CliRunner
 
-from mpcdp.cli import _application
-from mpcdp.errors import ConfigError, InputError, MpcdpError
+from mpcdp.cli import application
+from mpcdp.errors import ConfigError, InputError, MpcdpError, PolicyError
 from mpcdp.local_network import create_network
 from mpcdp.mpc.noise_bank import pool_state
 from mpcdp.roles.noise_fill import pool_of
@@ -50,7 +50,7 @@ def _network(tmp_path: Path) -> Path:
 
 
 def _mpcdp(*arguments: object, answer: str | None = None) -> str:
-    result = CliRunner().invoke(_application(), ["noise", *map(str, arguments)], input=answer)
+    result = CliRunner().invoke(application(), ["noise", *map(str, arguments)], input=answer)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == 0, result.output
@@ -60,6 +60,13 @@ def _mpcdp(*arguments: object, answer: str | None = None) -> str:
 def _pools(network: Path) -> dict[tuple[str, str], dict[str, Any]]:
     pools = json.loads(_mpcdp("status", "--network", network, "--json"))["pools"]
     return {(pool["party"], pool["distribution"]): pool for pool in pools}
+
+
+def test_a_party_makes_no_noise_for_a_task_outside_its_policy(network: Path) -> None:
+    config = network / "party-1" / "compute.toml"
+    config.write_text(config.read_text() + "\n[policy]\nepsilon = 0.5\nowners = 3\n")
+    with pytest.raises(PolicyError, match=r"(?s)policy\.epsilon: .*policy\.owners: at least 3"):
+        _mpcdp("fill", "--config", config, "--samples", 1000)
 
 
 def test_pools_are_filled_looked_at_and_destroyed(network: Path) -> None:
@@ -87,7 +94,7 @@ def test_pools_are_filled_looked_at_and_destroyed(network: Path) -> None:
 
 
 def test_no_means_no(network: Path) -> None:
-    result = CliRunner().invoke(_application(), ["noise", "discard", "--network", str(network)], input="n\n")
+    result = CliRunner().invoke(application(), ["noise", "discard", "--network", str(network)], input="n\n")
     assert result.exit_code == 1
 
 

@@ -196,6 +196,7 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "ne": lambda left, right: left != right,
     "nindent": _indented,
     "not": lambda value: not value,
+    "or": lambda *values: next((value for value in values if value), values[-1]),
     "printf": lambda form, *values: re.sub("%v", "%s", form) % tuple(map(_text, values)),
     "quote": lambda value: json.dumps(_text(value)),
     "regexMatch": lambda pattern, text: re.search(pattern, text) is not None,

@@ -11,7 +11,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from mpcdp.config import ComputePartyConfig, Config, CoordinatorConfig, DealerConfig, OwnerConfig
-from mpcdp.transport.access import CALLERS, REACH
+from mpcdp.transport.access import CALLERS, HEALTH, REACH
 from mpcdp.transport.channel import Role
 
 __all__ = [
@@ -47,7 +47,12 @@ def tool(name: str) -> str:
 
 def callers_and_called() -> set[tuple[Role, Role]]:
     """Return which role calls which, by the table that the servers go by."""
-    return {(caller, called) for (called, method), callers in CALLERS.items() if method != REACH for caller in callers}
+    return {
+        (caller, called)
+        for (called, method), callers in CALLERS.items()
+        if method not in (REACH, HEALTH)
+        for caller in callers
+    }
 
 
 def guide() -> str:
@@ -68,8 +73,10 @@ def code_blocks(text: str, language: str) -> list[str]:
 
 
 def table(text: str) -> list[list[str]]:
-    """Return the cells of a text's only table, without its head."""
-    lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    """Return the cells of a text's first table, without its head."""
+    found = re.search(r"(?:^\|.*\n?)+", text, re.MULTILINE)
+    assert found is not None
+    lines = [line.strip("|").split("|") for line in found[0].splitlines()]
     return [[cell.strip() for cell in line] for line in lines[2:]]
 
 

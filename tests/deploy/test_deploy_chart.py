@@ -151,13 +151,7 @@ class TestEveryRole:
 
     def test_kubernetes_knows_every_field_of_the_job(self, role: Role, tmp_path: Path) -> None:
         """kubectl decodes the Job into the types of Kubernetes; what they do not have is lost on the way."""
-        job = _render_here(role)["Job"]
-        path = tmp_path / "job.yaml"
-        path.write_text(yaml.safe_dump(job))
-        command = [tool("kubectl"), "set", "env", "--local", "--filename", str(path), "DECODED=yes", "--output", "json"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert list(_lost(job, json.loads(done.stdout), "job")) == []
+        assert _decoded_losses(_render_here(role)["Job"], tmp_path) == []
 
     def test_kubeconform(self, role: Role, tmp_path: Path) -> None:
         path = tmp_path / "all.yaml"
@@ -172,6 +166,66 @@ class TestEveryRole:
             [tool("helm"), "lint", "--strict", _CHART, "--values", path], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout
+
+
+_STATUS = '\n[status]\nlisten = "0.0.0.0:9464"\nallow_remote = true\n'
+_MONITOR = {"port": 9464, "from": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]}
+
+
+@pytest.mark.parametrize("role", _ROLES)
+class TestWatching:
+    def _config(self, role: Role) -> str:
+        return str(_values(role)["config"]) + _STATUS
+
+    def test_probes_ask_the_process_with_its_own_config(self, rendered: Callable[..., Manifests], role: Role) -> None:
+        (container,) = _pod(rendered(role, config=self._config(role)))["containers"]
+        command = ["mpcdp", "health", "--config", f"/etc/mpcdp/{role}.toml", "--seconds", "10"]
+        for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
+            probe = container[kind]
+            assert probe["exec"]["command"] == command
+            assert probe["timeoutSeconds"] > 10
+        assert command[3] == container["args"][2]
+        # Whoever ends a process has lost its session: minutes without an answer, not a slow one.
+        alive = container["livenessProbe"]
+        assert alive["periodSeconds"] * alive["failureThreshold"] >= 300
+        assert container["readinessProbe"]["failureThreshold"] < alive["failureThreshold"]
+
+    def test_an_owner_that_shows_nothing_is_not_asked(self, rendered: Callable[..., Manifests], role: Role) -> None:
+        (container,) = _pod(rendered(role))["containers"]
+        assert ("livenessProbe" in container) == (role != "owner")
+        (silent,) = _pod(rendered(role, config=self._config(role), probes={"enabled": False}))["containers"]
+        assert [key for key in silent if key.endswith("Probe")] == []
+
+    def test_metrics_are_for_those_who_are_named(self, rendered: Callable[..., Manifests], role: Role) -> None:
+        config = self._config(role)
+        manifests = rendered(role, config=config, monitoring=_MONITOR)
+        opened = {
+            port["port"]: rule.get("from")
+            for rule in manifests["NetworkPolicy"]["spec"]["ingress"]
+            for port in rule["ports"]
+        }
+        assert opened[9464] == _MONITOR["from"]
+        assert set(opened) == ({9464} if role == "owner" else {5001, 9464})
+        annotations = manifests["Job"]["spec"]["template"]["metadata"]["annotations"]
+        assert annotations["prometheus.io/port"] == "9464"
+        ports = {port["name"]: port["containerPort"] for port in _pod(manifests)["containers"][0]["ports"]}
+        assert ports["status"] == 9464
+        nobody = rendered(role, config=config, monitoring={"port": 9464})
+        assert 9464 not in [p["port"] for r in nobody["NetworkPolicy"]["spec"]["ingress"] for p in r["ports"]]
+        assert "annotations" not in rendered(role)["Job"]["spec"]["template"]["metadata"]
+
+    def test_kubernetes_knows_every_field_of_the_job_that_is_watched(self, role: Role, tmp_path: Path) -> None:
+        job = _render_here(role, config=self._config(role), monitoring=_MONITOR)["Job"]
+        assert _decoded_losses(job, tmp_path) == []
+
+
+def _decoded_losses(job: dict[str, Any], folder: Path) -> list[str]:
+    path = folder / "job.yaml"
+    path.write_text(yaml.safe_dump(job))
+    command = [tool("kubectl"), "set", "env", "--local", "--filename", str(path), "DECODED=yes", "--output", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return _lost(job, json.loads(done.stdout), "job")
 
 
 def _lost(sent: Any, decoded: Any, where: str) -> list[str]:
@@ -201,6 +255,7 @@ def test_no_two_of_dealer_and_compute_parties_share_a_node(rendered: Callable[..
         ("compute", {"task": ""}, "task: give what everybody agreed on"),
         ("compute", {"port": 5002}, "the config does not listen at 5002"),
         ("compute", {"tls": {"secret": ""}}, "tls.secret: name the secret"),
+        ("compute", {"monitoring": {"port": 9464}}, "monitoring.port: the config's .status. does not listen at 9464"),
         ("owner", {"table": {"existingClaim": ""}}, "table.existingClaim: an owner needs"),
     ],
 )

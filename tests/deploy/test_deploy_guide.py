@@ -1,6 +1,7 @@
 """deploy/README.md says what the code does: its commands run, its configs load, its tables are those of the code."""
 
 import ast
+import datetime
 import re
 import socket
 import subprocess
@@ -9,14 +10,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 from deployment import CONFIGS, DEPLOY, ROOT, callers_and_called, code_blocks, guide, section, table, tool
 
 from mpcdp import errors
 from mpcdp.config import ComputePartyConfig, TlsFiles, load_config
 from mpcdp.errors import IdentityError, MpcdpError, PeerUnavailable
+from mpcdp.status import Facts, Figures, LogLimit, NoiseStock, Progress, Status
+from mpcdp.status.metrics import Metrics
 from mpcdp.transport.channel import Limits, Member
+from mpcdp.transport.frames import PAYLOAD_BYTES
 from mpcdp.transport.grpc import GrpcNetwork
+from mpcdp.transport.grpc import server as server_module
+from mpcdp.transport.grpc.options import server_options
 from mpcdp.transport.messages import DealRequest, SessionRef
+from mpcdp.transport.reader import CHUNK_BYTES, MESSAGE_BYTES
+from mpcdp.transport.receiving import SLOWEST_BYTES_PER_SECOND
+from mpcdp.transport.reception import CALLS_PER_MEMBER
 from mpcdp.transport.tls import load_credentials
 
 _ORGANISATIONS = ("university", "ministry", "charity")
@@ -74,9 +84,11 @@ def test_the_firewall_table_is_who_may_call_whom() -> None:
 
 
 def test_its_config_loads(tmp_path: Path) -> None:
-    (text,) = code_blocks(guide(), "toml")
-    (tmp_path / "compute.toml").write_text(text)
+    text, status = code_blocks(guide(), "toml")
+    (tmp_path / "compute.toml").write_text(text + "\n" + status)
     config = load_config(tmp_path / "compute.toml", ComputePartyConfig)
+    assert config.status is not None
+    assert config.status.listen == "127.0.0.1:9464"
     ports = {address.rpartition(":")[2] for address in (config.listen, *config.peers.values())}
     assert ports == {"5001"}
     assert config.state == Path("/var/lib/mpcdp/compute")
@@ -93,6 +105,82 @@ def test_every_event_in_the_table_is_logged() -> None:
     named = {name for row in table(events) for name in re.findall(r"`([^`]+)`", row[0])}
     assert len(named) > 15
     assert named <= _events()
+
+
+def test_the_limits_in_the_table_are_those_of_the_code() -> None:
+    (limits,) = (part for part in section(3).split("\n\n") if part.startswith("| limit"))
+    values = {row[0]: row[1] for row in table(limits)}
+    server = dict(server_options(keepalive_seconds=5.0, rush_seconds=0.0))
+    assert values["calls of one member at once"] == str(CALLS_PER_MEMBER)
+    assert f"{server_module._WAITING:,} more wait" in values["calls of all members at once"]
+    assert values["streams of one connection"] == str(server["grpc.max_concurrent_streams"])
+    assert values["a message, or a chunk of 1 MiB"].startswith(
+        f"{CHUNK_BYTES / SLOWEST_BYTES_PER_SECOND:.0f} s, so 50 kB"
+    )
+    assert server["grpc.max_receive_message_length"] == MESSAGE_BYTES
+    assert MESSAGE_BYTES >> 20 == 4
+    assert values["a payload between compute parties"].startswith(f"{PAYLOAD_BYTES >> 30} GiB")
+    assert values["headers"] == f"{int(server['grpc.absolute_max_metadata_size']) >> 10} KiB"
+    assert values["pings"] == f"{server['grpc.http2.max_ping_strikes']} too early"
+    assert values["a handshake"].startswith(f"{int(server['grpc.server_handshake_timeout_ms']) // 1000} s")
+    assert values["a connection without calls"] == f"{int(server['grpc.max_connection_idle_ms']) // 60_000} minutes"
+    limit = LogLimit()
+    assert values["log entries that others cause"].startswith(f"{limit._per_kind} of a kind")
+
+
+def test_the_alerts_are_about_metrics_that_there_are() -> None:
+    scrape, rules = map(yaml.safe_load, code_blocks(section(11), "yaml"))
+    assert scrape["scrape_configs"][0]["static_configs"] == [{"targets": ["127.0.0.1:9464"]}]
+    (group,) = rules["groups"]
+    told = {
+        sample.name
+        for role in ("compute", "coordinator")
+        for family in Metrics(_status(role)).collect()
+        for sample in family.samples
+    }
+    used = {name for rule in group["rules"] for name in re.findall(r"mpcdp_\w+", rule["expr"])}
+    assert len(used) >= 7
+    assert used <= told
+
+
+def _status(role: str) -> Status:
+    facts = Facts(
+        role=role,
+        name="x",
+        task="t",
+        digest="00",
+        rounds=1,
+        owners=1,
+        epsilon=1.0,
+        delta=0.0,
+        certificate_expires=datetime.datetime.now(datetime.UTC),
+        versions={},
+    )
+    figures = Figures(
+        bytes_sent=lambda: {"y": 1},
+        epsilon_after=float,
+        noise=lambda: NoiseStock(free=1, used=1),
+        left_out=lambda: 0,
+    )
+    progress = Progress()
+    progress.note({"event": "refused", "level": "warning", "error": "ProtocolError"})
+    return Status(facts, figures, progress)
+
+
+def test_the_firewall_rules_are_what_nft_understands() -> None:
+    (rules,) = code_blocks(section(3), "nft")
+    done = subprocess.run(
+        [tool("nft"), "--check", "--file", "-"], input=rules, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_promtool_accepts_the_alerts(tmp_path: Path) -> None:
+    _, rules = code_blocks(section(11), "yaml")
+    (tmp_path / "rules.yaml").write_text(rules)
+    command = [tool("promtool"), "check", "rules", str(tmp_path / "rules.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def test_the_exit_codes_are_those_of_the_errors() -> None:

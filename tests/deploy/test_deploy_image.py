@@ -135,6 +135,27 @@ class TestCompose:
         assert service["mem_limit"] == service["memswap_limit"]
         assert {"ports", "privileged", "cap_add", "network_mode", "pid", "ipc", "devices"} & set(service) == set()
 
+    def test_servers_are_asked_for_their_health_and_owners_are_not(self) -> None:
+        for service in _services().values():
+            if _role(service) == "owner":
+                assert "healthcheck" not in service
+            else:
+                config = service["command"][2]
+                assert service["healthcheck"]["test"] == [
+                    "CMD",
+                    "mpcdp",
+                    "health",
+                    "--config",
+                    config,
+                    "--seconds",
+                    "10",
+                ]
+
+    def test_there_is_room_for_a_thread_for_each_call(self) -> None:
+        """Threads count as processes: a hundred owners may have 400 calls under way."""
+        for service in _services().values():
+            assert service["pids_limit"] >= 4096
+
     def test_the_user_has_to_be_said(self) -> None:
         """Without it, a container would run as the image's user, who cannot read the keys."""
         with pytest.raises(KeyError, match="MPCDP_USER"):

@@ -82,3 +82,8 @@ def test_systemd_accepts_the_users(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for role in CONFIGS:
         assert f"Creating user 'mpcdp-{role}'" in done.stdout + done.stderr
+
+
+def test_there_is_room_for_a_thread_for_each_call() -> None:
+    """Threads count as tasks: a hundred owners may have 400 calls under way."""
+    assert int(_service()["TasksMax"][0]) >= 4096

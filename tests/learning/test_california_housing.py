@@ -1,21 +1,19 @@
 """Sufficient statistics on a real table: how far one record moves them, and how good the private model is."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
+from benchmark_tables import all_records, benchmark_table
 from neighbours import moved, replace_record
 from numpy.typing import NDArray
 
 from mpcdp.data.dataset import Dataset
-from mpcdp.data.schema import Schema, load_schema
-from mpcdp.data.table import read_dataset
+from mpcdp.data.schema import Schema
 from mpcdp.learning.statistics import TARGET_WEIGHT, SufficientStatistics
 from mpcdp.mpc.noise import OFFSET, universal_noise
 from mpcdp.mpc.noise_bank import PerPartyNoise
 from mpcdp.plan.calibration import Calibration
 from mpcdp.privacy.budget import PrivacyBudget
+from mpcdp.reproduce.tables import BenchmarkTable
 from mpcdp.secret_sharing.fixed_point import Encoding
 from mpcdp.secret_sharing.shares import NoisedVector, SharedVector
 
@@ -24,17 +22,19 @@ pytestmark = pytest.mark.data
 OWNERS = 5
 
 
-@pytest.fixture(scope="module")
-def schema() -> Schema:
-    return load_schema(Path(__file__).with_name("california_housing.toml"))
+@pytest.fixture(scope="module", name="table")
+def _table() -> BenchmarkTable:
+    return benchmark_table("california-housing")
 
 
 @pytest.fixture(scope="module")
-def dataset(schema: Schema) -> Dataset:
-    folder = os.environ.get("MPCDP_DATA")
-    if folder is None:
-        pytest.skip("set MPCDP_DATA to the folder of the benchmark tables")
-    return read_dataset(Path(folder) / "california-housing.csv.gz", schema)
+def schema(table: BenchmarkTable) -> Schema:
+    return table.schema
+
+
+@pytest.fixture(scope="module")
+def dataset(table: BenchmarkTable) -> Dataset:
+    return all_records(table)
 
 
 def part(dataset: Dataset, records: NDArray[np.int64]) -> Dataset:

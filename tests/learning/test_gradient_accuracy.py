@@ -5,16 +5,16 @@ no part in that and was looked at once, afterwards.
 """
 
 from collections.abc import Callable
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
-from benchmark_tables import adult, housing_median, kddcup99, part
+from benchmark_tables import benchmark_table, part
 
-from mpcdp.data.dataset import Dataset
 from mpcdp.data.schema import Schema
 from mpcdp.plan import make_plan
+from mpcdp.reproduce.tables import BenchmarkTable
 from mpcdp.simulation import simulate
 from mpcdp.task import Task
 
@@ -22,7 +22,6 @@ pytestmark = [pytest.mark.data, pytest.mark.slow]
 
 RUNS = 10
 OWNERS = 10
-Table = tuple[Schema, Dataset, Dataset]
 
 
 def make_task(schema: Schema, records: int, *, epsilon: float, owners: int = OWNERS) -> Task:
@@ -42,10 +41,10 @@ def make_task(schema: Schema, records: int, *, epsilon: float, owners: int = OWN
     return Task.model_validate(document)
 
 
-def accuracy(table: Table, *, epsilon: float, owners: int = OWNERS, runs: int = RUNS) -> float:
+def accuracy(table: BenchmarkTable, *, epsilon: float, owners: int = OWNERS, runs: int = RUNS) -> float:
     """Return the mean accuracy on the test records of models that simulated sessions release."""
-    schema, training, test = table
-    task = make_task(schema, training.record_count, epsilon=epsilon, owners=owners)
+    training, test = table.training, table.test
+    task = make_task(table.schema, training.record_count, epsilon=epsilon, owners=owners)
     bounds = np.cumsum([0, *task.record_counts])
     shares = {
         owner.name: part(training, int(start), int(stop))
@@ -59,20 +58,8 @@ def accuracy(table: Table, *, epsilon: float, owners: int = OWNERS, runs: int = 
 
 
 @pytest.fixture(name="tables", scope="module")
-def _tables(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Table]:
-    loaders: dict[str, Callable[[Path], Table]] = {
-        "kddcup99": kddcup99,
-        "adult": adult,
-        "housing": housing_median,
-    }
-    loaded: dict[str, Table] = {}
-
-    def get(name: str) -> Table:
-        if name not in loaded:
-            loaded[name] = loaders[name](tmp_path_factory.mktemp(name))
-        return loaded[name]
-
-    return get
+def _tables() -> Callable[[str], BenchmarkTable]:
+    return cache(benchmark_table)
 
 
 @pytest.mark.parametrize(
@@ -85,12 +72,12 @@ def _tables(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Table]:
         ("housing", 1.0, 0.75),
     ],
 )
-def test_the_rules_reach(tables: Callable[[str], Table], table: str, epsilon: float, least: float) -> None:
+def test_the_rules_reach(tables: Callable[[str], BenchmarkTable], table: str, epsilon: float, least: float) -> None:
     reached = accuracy(tables(table), epsilon=epsilon)
     assert reached >= least, f"{table} at epsilon {epsilon}: {reached:.4f}"
 
 
 @pytest.mark.parametrize("owners", [100, 1000])
-def test_the_number_of_owners_does_not_matter(tables: Callable[[str], Table], owners: int) -> None:
+def test_the_number_of_owners_does_not_matter(tables: Callable[[str], BenchmarkTable], owners: int) -> None:
     few, many = (accuracy(tables("kddcup99"), epsilon=0.5, owners=count, runs=2) for count in (OWNERS, owners))
     assert many == pytest.approx(few, abs=0.002)

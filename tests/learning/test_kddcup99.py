@@ -1,57 +1,23 @@
 """The sensitivity bound and the whole way from a table to a model on the paper's table, KDDCup99."""
 
-import csv
-import gzip
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
+from benchmark_tables import all_records, benchmark_table
 from neighbours import hard_replacements, moved
 
 from mpcdp.data.dataset import Dataset
-from mpcdp.data.schema import Schema
-from mpcdp.data.table import read_dataset
 from mpcdp.learning.losses import HuberSvmLoss, LogisticLoss, Loss
 from mpcdp.learning.output_perturbation import OutputPerturbation
 
 pytestmark = pytest.mark.data
 
-CATEGORICAL = (1, 2, 3)  # protocol, service, flag
 TRAINING, TEST = 50_000, 20_000
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """70,000 random records: one-hot protocol, service and flag, other columns divided by their maxima.
-
-    The schema is taken from the table here, which only a benchmark on public data may do.
-    """
-    folder = os.environ.get("MPCDP_DATA")
-    if folder is None:
-        pytest.skip("set MPCDP_DATA to the folder of the benchmark tables")
-    with gzip.open(Path(folder) / "kddcup99-10percent.csv.gz", "rt") as file:
-        records = list(csv.reader(file))
-    picked = np.random.default_rng(0).permutation(len(records))[: TRAINING + TEST]
-    features: list[dict[str, object]] = []
-    for number in range(41):
-        distinct = {record[number] for record in records}
-        if number in CATEGORICAL:
-            features.append({"name": f"c{number}", "categories": sorted(distinct)})
-        else:
-            largest = max(map(float, distinct)) or 1.0
-            features.append({"name": f"c{number}", "lower": -largest, "upper": largest})
-    schema = Schema.model_validate(
-        {"label": {"column": "class", "classes": ["attack", "normal"]}, "features": features}
-    )
-    path = tmp_path_factory.mktemp("kddcup99") / "table.csv"
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*(f"c{number}" for number in range(41)), "class"])
-        for index in picked:
-            *cells, label = records[index]
-            writer.writerow([*cells, "normal" if label == "normal." else "attack"])
-    return read_dataset(path, schema)
+def dataset() -> Dataset:
+    """The 70,000 random records of `mpcdp reproduce`, training records first."""
+    return all_records(benchmark_table("kddcup99"))
 
 
 def part(dataset: Dataset, start: int, size: int) -> Dataset:

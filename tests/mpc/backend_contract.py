@@ -1,5 +1,6 @@
 """What every `Backend` must do, as a function that each party runs at the same time."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
 from typing import Literal
@@ -30,7 +31,8 @@ def check_backend(backend: Backend) -> None:
     check_xor_is_local(backend)
     check_and_rows(backend)
     check_and_of_public_words(backend)
-    check_and_random(backend)
+    check_select(backend)
+    check_select_random(backend)
     check_random_chain(backend)
     check_extend_chain(backend)
 
@@ -48,7 +50,7 @@ class RecordingBackend:
     Attributes:
         requests: what the dealer is asked for.
         opened: words that each step opens to every peer.
-        ands: number of word ANDs.
+        ands: number of word ANDs; a row selected by q bits takes 2^q - 1, as many as a tree of choices between two.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -62,8 +64,8 @@ class RecordingBackend:
         self.reveal = backend.reveal
         self._backend = backend
 
-    def _note(self, kind: Literal["and", "chain", "integer"], fan: int, words: int) -> None:
-        self.requests.append(CorrelationRequest(kind, fan, words))
+    def _note(self, kind: Literal["and", "chain", "integer"], fan: int, words: int, selectors: int = 1) -> None:
+        self.requests.append(CorrelationRequest(kind, fan, words, selectors))
 
     def and_rows(self, rows: Words, selector: Words) -> Words:
         self._note("and", len(rows), selector.size)
@@ -71,11 +73,20 @@ class RecordingBackend:
         self.ands += rows.size
         return self._backend.and_rows(rows, selector)
 
-    def and_random(self, rows: Words) -> Words:
-        self._note("and", len(rows), prod(rows.shape[1:]))
-        self.opened.append(rows.size)
-        self.ands += rows.size
-        return self._backend.and_random(rows)
+    def select(self, coefficients: Words, selectors: Words) -> Words:
+        self._note("and", coefficients.shape[1], selectors[0].size, len(selectors))
+        if len(selectors) == 1:
+            self.opened.append(selectors.size + coefficients[1:].size)
+        else:
+            self.opened += [selectors.size, coefficients[1:].size]
+        self.ands += coefficients[1:].size
+        return self._backend.select(coefficients, selectors)
+
+    def select_random(self, coefficients: Words) -> Words:
+        self._note("and", coefficients.shape[1], prod(coefficients.shape[2:]), len(coefficients).bit_length() - 1)
+        self.opened.append(coefficients[1:].size)
+        self.ands += coefficients[1:].size
+        return self._backend.select_random(coefficients)
 
     def random_chain(self, length: int, shape: tuple[int, ...]) -> Words:
         self._note("chain", length - 1, prod(shape))
@@ -191,26 +202,75 @@ def check_and_of_public_words(backend: Backend) -> None:
     assert open_lanes(backend, backend.and_rows(x, y))[0, :4].tolist() == [1, 0, 0, 0]
 
 
-def check_and_random(backend: Backend) -> None:
-    """All rows are selected by one fair, fresh bit per lane."""
-    for _ in range(2):
-        rows = backend.public(np.full((3, 4, 2), -1))
-        rows[1] ^= backend.random_words((4, 2))
-        before = rows.copy()
-        product = backend.and_random(rows)
-        assert product.shape == rows.shape
-        assert product.dtype == np.int64
-        assert not np.shares_memory(product, rows)
-        assert np.array_equal(rows, before)
-        x, selected = (open_lanes(backend, words.reshape(3, -1)) for words in (rows, product))
-        assert np.array_equal(selected, x & selected[0])
-        assert np.array_equal(selected[0], selected[2])
-        _assert_fair(selected[0])
-    strided = backend.random_words((4, 6))[::2].T
-    x, selected = (open_lanes(backend, words) for words in (strided, backend.and_random(strided)))
-    assert not np.any(selected & ~x)
-    ones = backend.public(np.full((1, 64), -1))
-    _assert_fair(open_lanes(backend, backend.and_random(ones)) ^ open_lanes(backend, backend.and_random(ones)))
+def check_select(backend: Backend) -> None:
+    """Polynomials are right on random bits, for arrays of any shape and layout, and inputs are left alone."""
+    for shape in ((2, 1, 1), (2, 3, 2, 4), (4, 1, 130), (8, 2, 3, 5), (32, 3, 2)):
+        _check_one_select(backend, backend.random_words(shape), _random_selectors(backend, shape))
+    x, y = backend.random_words((6, 8, 4)), backend.random_words((4, 6))
+    _check_one_select(backend, x.T, y[::2][::-1])
+    _check_one_select(backend, np.broadcast_to(x[0], (4, 8, 4)), y[:2, 1:5])
+    _check_one_select(backend, x[1:5], x[0, 2:4])
+    _check_one_select(backend, x[:4, ::2].reshape(4, 2, 2, 4), x[4:, 1:3])
+
+
+def check_select_random(backend: Backend) -> None:
+    """All rows are polynomials in the same fair, independent, fresh bits."""
+    for count in (1, 2, 3):
+        subsets = range(1 << count)
+        for _ in range(2):
+            # Row m is the monomial m: the coefficients of the identity, masked by another sharing of zero.
+            coefficients = backend.public(np.repeat(-np.eye(1 << count, dtype=np.int64), 64, axis=1))
+            coefficients = coefficients.reshape(1 << count, 1 << count, 64)
+            before = coefficients.copy()
+            monomials = backend.select_random(coefficients)
+            assert monomials.shape == coefficients.shape[1:]
+            assert monomials.dtype == np.int64
+            assert not np.shares_memory(monomials, coefficients)
+            assert np.array_equal(coefficients, before)
+            opened = open_lanes(backend, monomials)
+            assert opened[0].all()
+            bits = [opened[1 << j] for j in range(count)]
+            for subset in subsets:
+                assert np.array_equal(
+                    opened[subset], np.prod([opened[0], *(bits[j] for j in range(count) if subset >> j & 1)], axis=0)
+                )
+                if subset:  # the bits and all their sums are fair
+                    _assert_fair(np.sum([bits[j] for j in range(count) if subset >> j & 1], axis=0) % 2)
+        secret = backend.random_words((1 << count, 2, 3, 30))
+        selected = open_lanes(backend, backend.select_random(secret).reshape(2, -1))
+        table = [open_lanes(backend, words.reshape(2, -1)) for words in secret]
+        assert (np.stack([_value(table, subset) for subset in subsets]) == selected).all(axis=1).any(axis=0).all()
+    strided = backend.random_words((4, 3, 6)).transpose(0, 2, 1)[:, ::2]
+    assert backend.select_random(strided).shape == (3, 3)
+    ones = backend.public(np.stack([np.zeros((1, 64), dtype=np.int64), np.full((1, 64), -1)]))
+    _assert_fair(open_lanes(backend, backend.select_random(ones)) ^ open_lanes(backend, backend.select_random(ones)))
+
+
+def _random_selectors(backend: Backend, shape: tuple[int, ...]) -> Words:
+    return backend.random_words((shape[0].bit_length() - 1, *shape[2:]))
+
+
+def _value(coefficients: Sequence[Lanes], point: int) -> Lanes:
+    """Evaluate polynomials at a set of bits that are 1."""
+    value: Lanes = np.bitwise_xor.reduce([c for subset, c in enumerate(coefficients) if subset & ~point == 0])
+    return value
+
+
+def _check_one_select(backend: Backend, coefficients: Words, selectors: Words) -> None:
+    before = coefficients.copy(), selectors.copy()
+    result = backend.select(coefficients, selectors)
+    assert result.shape == coefficients.shape[1:]
+    assert result.dtype == np.int64
+    assert not np.shares_memory(result, coefficients)
+    assert not np.shares_memory(result, selectors)
+    assert np.array_equal(coefficients, before[0])
+    assert np.array_equal(selectors, before[1])
+    rows = coefficients.shape[1]
+    table = [open_lanes(backend, words.reshape(rows, -1)) for words in coefficients]
+    points = 2 ** np.arange(len(selectors)) @ open_lanes(backend, selectors.reshape(len(selectors), -1))
+    opened = open_lanes(backend, result.reshape(rows, -1))
+    for point in range(len(coefficients)):
+        assert np.array_equal(opened[:, points == point], _value(table, point)[:, points == point])
 
 
 def check_random_chain(backend: Backend) -> None:

@@ -146,6 +146,47 @@ def test_missing_and_left_over_correlations_are_errors() -> None:
             run_parties(2, and_job, *shares, schedule=[CorrelationRequest("and", 1, words)])
 
 
+# -- selection ------------------------------------------------------------------------------------------------------
+
+
+def select_job(
+    mesh: Mesh, correlations: CorrelationSource, table: list[Words], selectors: list[Words]
+) -> tuple[Words, list[list[Words]]]:
+    recorder = RecordingMesh(mesh)
+    with crypten_session(recorder, correlations) as session:
+        result = CryptenBackend(session).select(table[mesh.rank], selectors[mesh.rank])
+    return result, recorder.rounds
+
+
+@pytest.mark.parametrize("party_count", PARTY_COUNTS)
+@pytest.mark.parametrize("pattern", [0, -1, None])
+def test_a_selection_is_right_and_its_openings_are_uniform(pattern: int | None, party_count: int) -> None:
+    generator = np.random.default_rng(17)
+    shape = (8, 2, 2048)
+    table = generator.integers(-(2**63), 2**63, shape) if pattern is None else np.full(shape, pattern, dtype=np.int64)
+    selectors = table[:3, 0]
+    schedule = [CorrelationRequest("and", 2, 2048, 3)]
+    results = run_parties(
+        party_count, select_job, share_words(table, party_count), share_words(selectors, party_count), schedule=schedule
+    )
+    expected = np.zeros(shape[1:], dtype=np.int64)
+    for subset, row in enumerate(table):
+        product = row.copy()
+        for j in range(3):
+            product &= selectors[j] if subset >> j & 1 else -1
+        expected ^= product
+    assert np.array_equal(xor([result for result, _ in results]), expected)
+    rounds = results[0][1]
+    assert [xor(frames).size for frames in rounds] == [3 * 2048, 7 * 2 * 2048]
+    for frames in rounds:
+        opened = xor(frames).reshape(-1, 2048)
+        for words in (*frames, *opened, *(opened[1:] ^ opened[:-1])):
+            assert uniform_bytes_p_value(words) > SIGNIFICANCE
+    for result, _ in results:
+        assert uniform_bytes_p_value(result) > SIGNIFICANCE
+    assert pattern is None or uniform_bytes_p_value(table) < SIGNIFICANCE  # the test can fail
+
+
 # -- fresh random operands ------------------------------------------------------------------------------------------
 
 
@@ -175,6 +216,12 @@ class RecordedCoins:
 FRESH_WORDS = 4096
 
 
+def coefficients(rows: Words) -> Words:
+    """Make two polynomials in two bits, y_0 and y_1 where all rows are 1, of two rows of words."""
+    (first, second), zero = rows, np.zeros_like(rows[0])
+    return np.array([[zero, zero], [first, zero], [zero, second], [first ^ second] * 2])
+
+
 def fresh_job(
     mesh: Mesh, correlations: CorrelationSource, gate: str, rows: list[Words]
 ) -> tuple[list[Words], list[list[Words]], Words]:
@@ -185,7 +232,7 @@ def fresh_job(
         backend = CryptenBackend(replace(session, coins=coins))  # type: ignore[arg-type]
         share = rows[mesh.rank]
         results = {
-            "and_random": lambda: backend.and_random(share),
+            "select_random": lambda: backend.select_random(coefficients(share)),
             "extend_chain": lambda: backend.extend_chain(share[0], 2),
             "random_chain": lambda: backend.random_chain(3, (FRESH_WORDS,)),
         }[gate]()
@@ -196,7 +243,7 @@ def fresh_job(
 
 
 FRESH_REQUESTS = {
-    "and_random": CorrelationRequest("and", 2, FRESH_WORDS),
+    "select_random": CorrelationRequest("and", 2, FRESH_WORDS, 2),
     "extend_chain": CorrelationRequest("chain", 2, FRESH_WORDS),
     "random_chain": CorrelationRequest("chain", 2, FRESH_WORDS),
 }
@@ -209,7 +256,8 @@ def dealt_masks(seeds: Sequence[bytes], request: CorrelationRequest) -> Words:
         source = ReceivedCorrelations(seed, iter([bytes(8 * correction_words(request))] if rank == 0 else ()))
         party = DealtCorrelations(source, rank=rank)
         if request.kind == "and":
-            shares.append(party.products(request.fan, request.words)[0])
+            masks, products, _ = party.selection(request.selectors, request.fan, request.words)
+            shares.append(np.concatenate([masks.reshape(-1, request.words), products[[0, 1]]]))
         else:
             chain = party.chain(request.fan, request.words)
             shares.append(np.stack([chain[1 << bit] for bit in range(request.fan + 1)]))
@@ -239,10 +287,11 @@ def test_fresh_operands_are_what_masks_and_coins_say(gate: str, party_count: int
     rows = generator.integers(-(2**63), 2**63, (2, FRESH_WORDS))
     run, masks = run_fresh(party_count, gate, rows)
     coins = run.coins.reshape(-1, FRESH_WORDS)
-    assert len(coins) == {"and_random": 1, "extend_chain": 2, "random_chain": 3}[gate]  # each fresh bit has its own
+    assert len(coins) == {"select_random": 2, "extend_chain": 2, "random_chain": 3}[gate]  # each fresh bit has its own
     assert np.unique(coins).size == coins.size
-    if gate == "and_random":
-        expected = list(rows & (masks[-1] ^ coins[0]))
+    if gate == "select_random":
+        y = masks[-2:] ^ coins
+        expected = list(rows & y ^ (rows[0] ^ rows[1]) & y[0] & y[1])
     elif gate == "extend_chain":
         expected = list(np.bitwise_and.accumulate([rows[0], *(masks[1:] ^ coins)])[1:])
     else:
@@ -254,7 +303,7 @@ def test_fresh_operands_are_what_masks_and_coins_say(gate: str, party_count: int
 @pytest.mark.parametrize("gate", FRESH_REQUESTS)
 def test_openings_with_fresh_operands_are_uniform_and_few(gate: str, pattern: int) -> None:
     run, _ = run_fresh(3, gate, np.full((2, FRESH_WORDS), pattern, dtype=np.int64))
-    opened = {"and_random": 2, "extend_chain": 1, "random_chain": 0}[gate]
+    opened = {"select_random": 6, "extend_chain": 1, "random_chain": 0}[gate]
     assert [words.size for words in run.opened] == [opened * FRESH_WORDS] * (opened > 0)
     for words in (*run.opened, *(frame for frames in run.frames for frame in frames), *run.shares):
         assert uniform_bytes_p_value(words) > SIGNIFICANCE
@@ -272,7 +321,7 @@ def test_nobody_knows_a_fresh_operand(gate: str) -> None:
     run, masks = run_fresh(3, gate, np.full((2, FRESH_WORDS), -1, dtype=np.int64))
     fresh = run.results[0]  # the head is 1, so the first product is the operand itself
     coins = run.coins[:FRESH_WORDS]
-    mask = {"and_random": masks[-1], "extend_chain": masks[1], "random_chain": masks[0]}[gate]
+    mask = {"select_random": masks[-2], "extend_chain": masks[1], "random_chain": masks[0]}[gate]
     assert np.array_equal(fresh, mask ^ coins)
     others = [coins, mask, *run.opened, *run.shares, *masks]
     views = [words[i : i + FRESH_WORDS] for words in others for i in range(0, words.size, FRESH_WORDS)]

@@ -25,7 +25,10 @@ from mpcdp.mpc.dealing import (
 
 KINDS = ("and", "chain", "integer")
 
-requests = st.builds(CorrelationRequest, st.sampled_from(KINDS), st.integers(1, 4), st.integers(1, 40))
+requests = st.one_of(
+    st.builds(CorrelationRequest, st.sampled_from(KINDS), st.integers(1, 4), st.integers(1, 40)),
+    st.builds(CorrelationRequest, st.just("and"), st.integers(1, 4), st.integers(1, 20), st.integers(2, 5)),
+)
 schedules = st.lists(requests, max_size=8)
 party_counts = st.integers(2, 5)
 
@@ -62,7 +65,15 @@ def violations(schedule: Sequence[CorrelationRequest], dealt: Sequence[DealtCorr
 
     wrong = 0
     for request in schedule:
-        if request.kind == "and":
+        if request.selectors > 1:
+            selection = [party.selection(request.selectors, request.fan, request.words) for party in dealt]
+            masks, products, sums = map(xor, zip(*selection, strict=True))
+            sets = range(1, 1 << request.selectors)
+            for subset in sets:
+                factors = [products[(1 << j) - 1] for j in range(request.selectors) if subset >> j & 1]
+                wrong += int(np.count_nonzero(np.bitwise_and.reduce(factors) ^ products[subset - 1]))
+            wrong += int(np.count_nonzero(xor([masks[each - 1] & products[each - 1] for each in sets]) ^ sums))
+        elif request.kind == "and":
             masks, products = map(
                 xor, zip(*(party.products(request.fan, request.words) for party in dealt), strict=True)
             )
@@ -143,9 +154,14 @@ def test_small_requests_share_chunks() -> None:
 def test_streams_of_a_party_are_independent() -> None:
     source = ReceivedCorrelations(seeds_for(2)[1], iter(()))
     party = DealtCorrelations(source, rank=1)
-    arrays = [*party.products(2, 64), *party.chain(2, 64).values(), *party.integers(3, 64)]
+    arrays = [
+        *party.products(2, 64),
+        *party.selection(3, 2, 64),
+        *party.chain(2, 64).values(),
+        *party.integers(3, 64),
+    ]
     words = np.concatenate([array.reshape(-1) for array in arrays])
-    assert words.size == (3 + 2 + 7 + 3 + 64) * 64
+    assert words.size == (3 + 2 + (7 * 2 + 7 + 2) + 7 + 3 + 64) * 64
     assert np.unique(words).size == words.size
 
 
@@ -153,10 +169,12 @@ def test_format_is_frozen() -> None:
     """A dealer and parties of different releases must still fit; change the version strings if this changes."""
     schedule = [CorrelationRequest("and", 3, 2), CorrelationRequest("chain", 2, 3), CorrelationRequest("integer", 5, 2)]
     seeds = seeds_for(3)
+    selection = b"".join(deal([CorrelationRequest("and", 2, 3, 4)], seeds))
+    assert hashlib.sha256(selection).hexdigest()[:16] == "c34df2186c1830ef"
     corrections = b"".join(deal(schedule, seeds))
     assert hashlib.sha256(b"".join(seeds)).hexdigest()[:16] == "bb97ce4187f394e3"
     assert hashlib.sha256(corrections).hexdigest()[:16] == "76c03c095b568d32"
-    assert schedule_digest(schedule).hex()[:16] == "899cdd4edf4fd824"
+    assert schedule_digest(schedule).hex()[:16] == "b2fa298cd95aa87d"
 
 
 def test_seeds_are_fresh_if_anything_is() -> None:
@@ -199,6 +217,7 @@ def test_schedule_digest_sees_every_difference() -> None:
         [CorrelationRequest("and", 2, 2), schedule[1]],
         [CorrelationRequest("and", 1, 3), schedule[1]],
         [CorrelationRequest("chain", 2, 3), schedule[1]],
+        [CorrelationRequest("and", 2, 3, 2), schedule[1]],
         [CorrelationRequest("and", 2, 1), CorrelationRequest("and", 2, 2), schedule[1]],
     ]
     assert len({schedule_digest(other) for other in [schedule, *others]}) == 1 + len(others)
@@ -209,6 +228,12 @@ def test_schedule_digest_sees_every_difference() -> None:
 def test_requests_are_checked(kind: str, fan: int, words: int) -> None:
     with pytest.raises(ValueError, match=f"correlations '{kind}' have a fan of 1 to"):
         CorrelationRequest(kind, fan, words)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("kind", "selectors", "most"), [("and", 0, 8), ("and", 9, 8), ("chain", 2, 1)])
+def test_selectors_are_checked(kind: str, selectors: int, most: int) -> None:
+    with pytest.raises(ValueError, match=f"correlations '{kind}' have 1 to {most} selectors"):
+        CorrelationRequest(kind, 1, 1, selectors)  # type: ignore[arg-type]
 
 
 @given(data=st.binary(max_size=400).map(lambda data: data[: len(data) // 8 * 8]), piece=st.integers(1, 64))

@@ -3,13 +3,11 @@
 import numpy as np
 import pytest
 from backend_contract import RecordingBackend
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scripted_streams import EveryAssignment, FixedWords, fixed_stream
+from scripted_streams import EveryAssignment, fixed_stream
 
 from mpcdp.mpc.backend import Words
-from mpcdp.mpc.noise.circuits import accumulate, coins, first_differences, fold
+from mpcdp.mpc.noise.circuits import accumulate, first_differences
 from mpcdp.mpc.plaintext_backend import PlaintextBackend
 
 
@@ -56,70 +54,14 @@ def test_first_differences_costs(blocks: int, expected: tuple[int, int, int]) ->
     assert costs(backend, 12) == expected
 
 
-@pytest.mark.parametrize("precision", [1, 4, 6, 7])
-def test_coins_compare_every_random_integer_with_every_threshold(precision: int) -> None:
-    for threshold in range(2**precision):
-        stream = EveryAssignment(precision)
-        coin = coins(PlaintextBackend(stream=stream), [threshold], precision=precision, words=stream.width)
-        assert stream.drawn == precision
-        # Lanes repeat the 2^precision assignments when these are fewer than 64.
-        assert lanes(coin).sum() * 2**precision == threshold * 64 * stream.width
-
-
-@given(st.integers(0, 2**64 - 1), st.lists(st.integers(0, 2**64 - 1), max_size=40), st.integers(0, 63))
-def test_a_coin_is_an_unsigned_comparison(threshold: int, randoms: list[int], bit: int) -> None:
-    """Drive the circuit with r_i = "bit i of u equals bit i of p" for chosen u, some of them next to p."""
-    near = [threshold, threshold ^ 1, threshold ^ (1 << bit), (threshold + 1) % 2**64, (threshold - 1) % 2**64]
-    uniforms = [0, 2**64 - 1, *near, *randoms]
-    agree = np.zeros((64, 64), dtype=np.int64)
-    for lane, uniform in enumerate(uniforms):
-        for i in range(64):
-            agree[i, lane] = ((uniform ^ threshold) >> (63 - i)) & 1 ^ 1
-    blocked = pack(agree).reshape(8, 8, 1).transpose(1, 0, 2)  # drawn as (bit in block, block, word)
-    stream = FixedWords(np.ascontiguousarray(blocked))
-    coin = lanes(coins(PlaintextBackend(stream=stream), [threshold], precision=64, words=1))[0]
-    assert coin[: len(uniforms)].tolist() == [int(uniform < threshold) for uniform in uniforms]
-
-
-def test_coins_are_independent_of_each_other() -> None:
-    """All pairs of outcomes of two coins at lambda = 4 occur as often as independence says."""
-    stream = EveryAssignment(8)
-    coin = lanes(coins(PlaintextBackend(stream=stream), [5, 11], precision=4, words=stream.width))
-    pairs, counts = np.unique(coin, axis=1, return_counts=True)
-    expected = {(0, 0): 11 * 5, (0, 1): 11 * 11, (1, 0): 5 * 5, (1, 1): 5 * 11}
-    assert {tuple(pair): int(count) for pair, count in zip(pairs.T.tolist(), counts, strict=True)} == expected
-
-
-def test_coins_cost() -> None:
-    backend = RecordingBackend(PlaintextBackend())
-    coins(backend, [1, 2, 3], precision=64, words=2)
-    assert costs(backend, 2) == (3 * (56 + 14), 3 * (24 + 21), 6)
-
-
 @pytest.mark.parametrize("count", [1, 2, 4, 5])
 def test_accumulate_adds_a_product_over_two_elements(count: int) -> None:
     tosses = random_lanes("tosses", count, 2, 4)
-    rows = lanes(random_lanes("rows", 3, 5, 1))[..., :count].astype(np.bool_)
-    before = random_lanes("chosen", 3, 5, 3, 4)
+    rows = lanes(random_lanes("rows", 15, 1))[..., :count].astype(np.bool_)
+    before = random_lanes("chosen", 15, 3, 4)
     chosen, given_tosses = before.copy(), tosses.copy()
-    accumulate(chosen[:, :, 1:], list(tosses), rows)
-    product = np.einsum("...i,ijl->...jl", rows.astype(np.int64), lanes(tosses)) % 2
-    assert np.array_equal(lanes(chosen ^ before)[:, :, 1:], product)
-    assert np.array_equal(chosen[:, :, 0], before[:, :, 0])
+    accumulate(chosen[:, 1:], list(tosses), rows)
+    product = np.einsum("ri,ijl->rjl", rows.astype(np.int64), lanes(tosses)) % 2
+    assert np.array_equal(lanes(chosen ^ before)[:, 1:], product)
+    assert np.array_equal(chosen[:, 0], before[:, 0])
     assert np.array_equal(tosses, given_tosses)
-
-
-def test_fold_selects_lane_by_lane_and_folds_all_tables_in_one_round() -> None:
-    tables = [random_lanes("big", 8, 2, 3, 5), random_lanes("small", 2, 1, 3, 5)]
-    selector = random_lanes("a", 3, 5)
-    for given_selector, backend in (
-        (selector, RecordingBackend(PlaintextBackend())),
-        (None, RecordingBackend(PlaintextBackend(stream=FixedWords(selector)))),
-    ):
-        folded = fold(backend, tables, given_selector)
-        for table, result in zip(tables, folded, strict=True):
-            half = len(table) // 2
-            expected = np.where(lanes(selector) == 1, lanes(table[half:]), lanes(table[:half]))
-            assert np.array_equal(lanes(result), expected)
-        ands = 4 * 2 + 1
-        assert costs(backend, 3 * 5) == (ands, ands + (given_selector is not None), 1)

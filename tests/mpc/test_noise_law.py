@@ -10,15 +10,14 @@ from mpcdp.mpc.noise import UniversalNoise, universal_noise
 from mpcdp.mpc.noise.law import (
     gaussian_total_variation,
     geometric_law,
-    half_gaussian_law,
     half_gaussian_target,
     ladder_law,
     laplace_total_variation,
     signed_law,
+    table_law,
 )
 from mpcdp.mpc.noise.tables import (
     REAL,
-    HalfGaussian,
     Real,
     gaussian_tables,
     geometric_digits,
@@ -40,7 +39,7 @@ def proved(noise: UniversalNoise) -> tuple[Real, int]:
     """Compute a universal noise's total variation and largest sample again."""
     if noise.distribution == "laplace":
         digits = geometric_digits(noise.scale)
-        return laplace_total_variation(digits), 2 ** len(digits.thresholds)
+        return laplace_total_variation(digits), 2 ** (digits[-1].place + digits[-1].bits)
     steps = ladder(noise.scale)
     halves = sum(255 * 2**level.shift for level in steps.levels)  # twice the largest |y|
     return gaussian_total_variation(steps, gaussian_tables(steps)), (halves + 1) // 2
@@ -89,10 +88,11 @@ def test_two_level_gaussian_is_within_its_bound(scale: int) -> None:
     assert 0 < exact <= bound <= REAL.mpf(2) ** -60
 
 
+@pytest.mark.parametrize("drawn", [1, 3])
 @pytest.mark.parametrize("precision", [8, 64])
 @pytest.mark.parametrize("scale", [1, 3])
-def test_laplace_is_within_its_bound(scale: int, precision: int) -> None:
-    digits = geometric_digits(scale, precision=precision)
+def test_laplace_is_within_its_bound(scale: int, precision: int, drawn: int) -> None:
+    digits = geometric_digits(scale, precision=precision, drawn=drawn)
     law = signed_law(geometric_law(digits))
     assert sum(law.values()) == 1
     exact = exact_total_variation(law, scale, gaussian=False)
@@ -121,10 +121,10 @@ def test_adding_ideal_gaussians_costs_what_the_lemma_says(narrow: int, wide: int
     assert spread - 1 >= error / 10  # the bound is not idle
 
 
-def test_half_gaussian_law_follows_the_conditional_probabilities() -> None:
+def test_table_law_follows_the_conditional_probabilities() -> None:
     """At 64 bits each of the three draws after the first adds at most 2^-65, the first 16 units of 2^-68."""
     table = half_gaussian(Fraction(50))
-    law = half_gaussian_law(table)
+    law = table_law(table)
     target = half_gaussian_target(Fraction(50), 128)
     assert sum(law) == 1
     difference = REAL.fsum(abs(real(mass) - goal) for mass, goal in zip(law, target, strict=True)) / 2
@@ -136,8 +136,28 @@ def test_one_wrong_digit_in_a_table_shows(toss: int) -> None:
     table = half_gaussian(Fraction(169))
     digits = table.draws[1].digits.copy()
     digits[0, 0, toss] ^= True
-    wrong = HalfGaussian(
-        table.variance, table.precision, (table.draws[0], replace(table.draws[1], digits=digits), *table.draws[2:])
-    )
+    wrong = replace(table, draws=(table.draws[0], replace(table.draws[1], digits=digits), *table.draws[2:]))
     steps = ladder(13)
     assert gaussian_total_variation(steps, [wrong]) > 2.0 ** (-toss - 6) > gaussian_total_variation(steps, [table])
+
+
+@pytest.mark.parametrize("toss", [2, 20])
+def test_one_wrong_digit_of_a_geometric_shows(toss: int) -> None:
+    tables = geometric_digits(2**20)
+    digits = tables[6].draws[0].digits.copy()
+    digits[0, 0, toss] ^= True
+    wrong = replace(tables[6], draws=(replace(tables[6].draws[0], digits=digits),))
+    assert laplace_total_variation([*tables[:6], wrong, *tables[7:]]) > 2.0 ** (-toss - 6)
+
+
+@pytest.mark.parametrize("scale", [1, 5, 2**20])
+def test_digits_have_the_biases_of_a_geometric(scale: int) -> None:
+    """Dwork et al.: digit i is 1 with probability 1 / (1 + exp(2^i / t)), independently of the others."""
+    for table in geometric_digits(scale):
+        law = table_law(table)
+        for j, mass in enumerate(law):
+            expected = REAL.mpf(1)
+            for i in range(table.bits):
+                one = 1 / (1 + REAL.exp(REAL.mpf(2 ** (table.place + i)) / scale))
+                expected *= one if j >> i & 1 else 1 - one
+            assert abs(real(mass) - expected) <= REAL.mpf(2) ** (-table.precision - table.bits)

@@ -1,7 +1,6 @@
 """The public tables: exact weights, correct rounding, ladders of exactly the right variance."""
 
 import hashlib
-from decimal import Decimal, localcontext
 from fractions import Fraction
 from itertools import pairwise
 
@@ -40,33 +39,65 @@ def test_knuth_yao_gives_each_outcome_exactly_its_weight(case: tuple[list[int], 
     weights, precision, slot_bits = case
     tosses = knuth_yao(weights, precision=precision, slot_bits=slot_bits)
     assert [len(row) for row in tosses] == [2**slot_bits] * precision
-    given_weights = [0] * len(weights)
-    given_weights[0] = 2**slot_bits  # no head at all
-    for toss, row in enumerate(tosses):
-        for outcome in row:
-            given_weights[outcome] += 2 ** (precision - 1 - toss)
-    assert given_weights == weights
+    assert drawn_weights(tosses, len(weights)) == weights
 
 
 @pytest.mark.parametrize(
-    ("weights", "reason"),
-    [([8, 7], "the sum is not 16"), ([0, 16], "outcome 0 cannot absorb 'no head'"), ([6, 5, 5], "too many outcomes")],
+    ("weights", "message"),
+    [
+        ([8, 7], "do not make a draw"),  # the sum is not 16
+        ([0, 16], "do not make a draw"),  # outcome 0 cannot absorb "no head"
+        ([6, 5, 5], "1 slots are too few for these 3 weights"),
+    ],
 )
-def test_knuth_yao_refuses(weights: list[int], reason: str) -> None:
-    with pytest.raises(ValueError, match="do not make a draw"):
+def test_knuth_yao_refuses(weights: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         knuth_yao(weights, precision=4, slot_bits=0)
 
 
+@given(draws(), st.integers(1, 3))
+def test_knuth_yao_with_fewer_slots_is_right_or_refuses(case: tuple[list[int], int, int], missing: int) -> None:
+    weights, precision, slot_bits = case
+    slot_bits, precision = max(0, slot_bits - missing), precision + min(missing, slot_bits)
+    try:
+        tosses = knuth_yao(weights, precision=precision, slot_bits=slot_bits)
+    except ValueError:
+        # At some toss, more than a slot's weight is left over of so many outcomes that the slots cannot be filled.
+        sizes = [1 << (precision - 1 - toss) for toss in range(precision)]
+        left = [weights[0] - 2**slot_bits, *weights[1:]]
+        assert any(sum(weight % size for weight in left) > (size - 1) * 2**slot_bits for size in sizes)
+    else:
+        assert drawn_weights(tosses, len(weights)) == weights
+
+
+def drawn_weights(tosses: list[list[int]], outcomes: int) -> list[int]:
+    """Add up the slots of each outcome."""
+    weights = [0] * outcomes
+    weights[0] = len(tosses[0])  # no head at all
+    for toss, row in enumerate(tosses):
+        for outcome in row:
+            weights[outcome] += 2 ** (len(tosses) - 1 - toss)
+    return weights
+
+
 @pytest.mark.parametrize("scale", [1, 5, 2**20, 2**32])
-def test_digit_biases_are_rounded_to_the_nearest(scale: int) -> None:
-    digits = geometric_digits(scale)
-    with localcontext() as context:
-        context.prec = 60
-        for i, threshold in enumerate(digits.thresholds):
-            bias = 1 / (1 + (Decimal(2**i) / scale).exp())
-            assert abs(bias * 2**64 - threshold) <= Decimal("0.5")
-        missing = (-Decimal(2 ** len(digits.thresholds)) / scale).exp()
-        assert missing <= Decimal(2) ** -64 < missing.sqrt()  # one digit less would be too few
+def test_digits_that_are_cut_off_are_too_rare(scale: int) -> None:
+    tables = geometric_digits(scale)
+    assert [table.place for table in tables] == list(range(0, 3 * len(tables), 3))
+    missing = REAL.exp(-REAL.mpf(2 ** (3 * len(tables))) / scale)
+    assert missing <= REAL.mpf(2) ** -64 < REAL.exp(-REAL.mpf(2 ** (3 * len(tables) - 3)) / scale)
+
+
+@pytest.mark.parametrize("spare", [0, 1])
+def test_coefficients_are_the_digits_as_polynomials(spare: int) -> None:
+    for draw in (
+        *half_gaussian(Fraction(9), precision=12, layout=(3, 2, 1), spare=spare).draws,
+        *geometric_digits(5)[0].draws,
+    ):
+        assert draw.coefficients.shape == draw.digits.shape
+        for x, digits in enumerate(draw.digits):
+            subsets = [m for m in range(len(draw.digits)) if m & ~x == 0]
+            assert np.array_equal(digits, np.bitwise_xor.reduce(draw.coefficients[subsets], axis=0))
 
 
 def test_conditional_probabilities_are_rounded_to_the_nearest_unit() -> None:
@@ -81,47 +112,50 @@ def test_conditional_probabilities_are_rounded_to_the_nearest_unit() -> None:
 
 
 def test_layout_decides_the_number_of_slots_and_rows() -> None:
-    table = half_gaussian(Fraction(169))
-    assert LAYOUT == (4, 1, 1, 1)
-    assert [(draw.known, draw.bits, draw.slot_bits) for draw in table.draws] == [
-        (0, 4, 4),
-        (4, 1, 0),
-        (5, 1, 0),
-        (6, 1, 0),
-    ]
-    assert [draw.digits.shape for draw in table.draws] == [(16, 4, 64), (16, 1, 64), (32, 1, 64), (64, 1, 64)]
-    assert table.bits == 7
+    assert LAYOUT == (5, 1, 1)
+    for spare in (0, 1):
+        table = half_gaussian(ladder(2**20).levels[0].variance, spare=spare)
+        slots = 32 >> spare
+        assert [(draw.known, draw.bits, 2**draw.slot_bits) for draw in table.draws] == [
+            (0, 5, slots),
+            (5, 1, 1),
+            (6, 1, 1),
+        ]
+        assert [draw.digits.shape for draw in table.draws] == [(slots, 5, 64), (32, 1, 64), (64, 1, 64)]
+        assert table.bits == 7
+
+
+@pytest.mark.parametrize("scale", [2**20, 2**32])
+def test_the_universal_scales_do_with_half_the_slots(scale: int) -> None:
+    assert {table.draws[0].slot_bits for table in gaussian_tables(ladder(scale))} == {4}
 
 
 def test_tables_do_not_depend_on_the_working_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parties must hold equal tables; so no rounding may be close enough to a tie for 256 bits to matter."""
-    variances = [Fraction(169), ladder(2**20).levels[-1].variance]
-    usual = [half_gaussian(variance) for variance in variances]
-    usual_digits = geometric_digits(2**20)
+    variances = [ladder(2**20).levels[0].variance, ladder(2**20).levels[-1].variance]
+    usual = [*(half_gaussian(variance) for variance in variances), *geometric_digits(2**20)]
     monkeypatch.setattr(REAL, "prec", 600)
-    for variance, table in zip(variances, usual, strict=True):
-        again = half_gaussian.__wrapped__(variance)
-        assert all(np.array_equal(a.digits, b.digits) for a, b in zip(again.draws, table.draws, strict=True))
-    assert geometric_digits.__wrapped__(2**20) == usual_digits
+    again = [*(half_gaussian.__wrapped__(variance) for variance in variances), *geometric_digits.__wrapped__(2**20)]
+    for one, other in zip(usual, again, strict=True):
+        assert all(np.array_equal(a.digits, b.digits) for a, b in zip(one.draws, other.draws, strict=True))
 
 
 def test_universal_tables_are_what_they_always_were() -> None:
     """All parties of a task must use equal tables, whatever versions they run: a change here is a new protocol."""
     digest = hashlib.sha256()
     for scale in (2**20, 2**32):
-        digest.update(repr(geometric_digits(scale).thresholds).encode())
         digest.update(repr([level.shift for level in ladder(scale).levels]).encode())
-        for table in gaussian_tables(ladder(scale)):
+        for table in (*geometric_digits(scale), *gaussian_tables(ladder(scale))):
             for draw in table.draws:
                 digest.update(np.packbits(draw.digits).tobytes())
-    assert digest.hexdigest() == "edf6592d21ef8919ad13936dd59009a15d7e6dc1f817a0db9a800eacb9af791d"
+    assert digest.hexdigest() == "2e4a67cd566eaf0650fc6aba745a95d4857e035ba140b793f09a0a2429687336"
 
 
 @pytest.mark.parametrize("exponent", range(41))
 def test_ladder_hits_every_power_of_two_exactly(exponent: int) -> None:
     steps = ladder(2**exponent)
     assert steps.variance == 4**exponent
-    assert all(level.variance <= 169 for level in steps.levels)
+    assert all(level.variance <= 158 for level in steps.levels)
     assert all(squared >= Fraction(9, 4) for squared in steps.smoothing_squared())
 
 

@@ -41,6 +41,7 @@ def test_contract_schedule_is_deterministic() -> None:
     assert schedule == contract_schedule()
     assert {request.kind for request in schedule} == {"and", "chain", "integer"}
     assert CorrelationRequest("and", 2, 3 * 2 * 5) in schedule
+    assert CorrelationRequest("and", 2, 3 * 5, 3) in schedule
 
 
 class _Or(PlaintextBackend):
@@ -87,13 +88,38 @@ class _BiasedWords(PlaintextBackend):
 
 
 class _SelectorForEachRow(PlaintextBackend):
-    def and_random(self, rows: Words) -> Words:
-        return rows & self.random_words(rows.shape)
+    def select_random(self, coefficients: Words) -> Words:
+        rows = [
+            super(_SelectorForEachRow, self).select_random(row)
+            for row in np.split(coefficients, coefficients.shape[1], axis=1)
+        ]
+        return np.concatenate(rows)
 
 
-class _SameSelector(PlaintextBackend):
-    def and_random(self, rows: Words) -> Words:
-        return rows & KeyStream(bytes(32)).words(rows[0].size).reshape(rows.shape[1:])
+class _SameSelectors(PlaintextBackend):
+    def select_random(self, coefficients: Words) -> Words:
+        shape = (len(coefficients).bit_length() - 1, *coefficients.shape[2:])
+        return self.select(coefficients, KeyStream(bytes(32)).words(int(np.prod(shape))).reshape(shape))
+
+
+class _OneSelectorForAll(PlaintextBackend):
+    def select_random(self, coefficients: Words) -> Words:
+        shape = (len(coefficients).bit_length() - 1, *coefficients.shape[2:])
+        return self.select(coefficients, np.broadcast_to(self.random_words(shape[1:]), shape))
+
+
+class _SelectorsBackwards(PlaintextBackend):
+    def select(self, coefficients: Words, selectors: Words) -> Words:
+        return super().select(coefficients, selectors[::-1])
+
+
+class _TableInsteadOfPolynomial(PlaintextBackend):
+    def select(self, coefficients: Words, selectors: Words) -> Words:
+        for selector in selectors[::-1]:
+            low, high = np.split(coefficients, 2)
+            coefficients = low & ~selector ^ high & selector
+        result: Words = coefficients[0]
+        return result
 
 
 class _OneBitForTheChain(PlaintextBackend):
@@ -134,7 +160,10 @@ class _BiasedIntegers(PlaintextBackend):
         _SameWordInEveryColumn,
         _BiasedWords,
         _SelectorForEachRow,
-        _SameSelector,
+        _SameSelectors,
+        _OneSelectorForAll,
+        _SelectorsBackwards,
+        _TableInsteadOfPolynomial,
         _OneBitForTheChain,
         _ChainOfBitsNotPrefixes,
         _ForgottenHead,

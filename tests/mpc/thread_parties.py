@@ -79,8 +79,17 @@ class SharingBackendUnsafe:
     def and_rows(self, rows: Words, selector: Words) -> Words:
         return self._share(self._open("and", rows) & self._open("selector", selector))
 
-    def and_random(self, rows: Words) -> Words:
-        return self.and_rows(rows, self.random_words(rows.shape[1:]))
+    def select(self, coefficients: Words, selectors: Words) -> Words:
+        values = self._open("coefficients", coefficients)
+        for bit, selector in enumerate(self._open("selectors", selectors)):
+            halves = values.reshape(-1, 2, 1 << bit, *coefficients.shape[1:])
+            halves[:, 1] = halves[:, 0] ^ halves[:, 1] & selector
+            values = np.concatenate([halves[:, 1], halves[:, 1]], axis=1).reshape(values.shape)
+        return self._share(values[0])
+
+    def select_random(self, coefficients: Words) -> Words:
+        shape = (len(coefficients).bit_length() - 1, *coefficients.shape[2:])
+        return self.select(coefficients, self.random_words(shape))
 
     def random_chain(self, length: int, shape: tuple[int, ...]) -> Words:
         return self._share(np.bitwise_and.accumulate(self._open("chain", self.random_words((length, *shape))), axis=0))

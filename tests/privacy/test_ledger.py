@@ -1,5 +1,7 @@
 """The ledger: nothing is spent twice, nothing is forgotten, nothing is changed unseen."""
 
+import hashlib
+import json
 import multiprocessing
 import os
 import signal
@@ -12,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from mpcdp.errors import BudgetError
+from mpcdp.privacy.accountant import gaussian_mu
 from mpcdp.privacy.budget import PrivacyBudget
+from mpcdp.privacy.composition import GaussianCost
 from mpcdp.privacy.ledger import Charge, Ledger, NoiseRecord, ReleaseRecord
 
 _COST = PrivacyBudget(epsilon=0.5, delta=1e-6)
@@ -103,7 +107,7 @@ def test_a_session_is_charged_for_one_thing_only(path: Path, task: bytes, cost: 
 
 
 def test_a_limit_is_used_up_to_its_last_digit_and_not_beyond(path: Path) -> None:
-    limit = PrivacyBudget(epsilon=0.3, delta=3e-6)
+    limit = PrivacyBudget(epsilon=0.3, delta=6e-6)  # half of delta is for adding up
     tenth = PrivacyBudget(epsilon=0.1, delta=1e-6)
     with Ledger(path, limit=limit) as ledger:
         for number in range(3):
@@ -111,9 +115,81 @@ def test_a_limit_is_used_up_to_its_last_digit_and_not_beyond(path: Path) -> None
             ledger.charge(bytes([number]) * 32, bytes([number]) * 32, "task", tenth, releases=1)
         with pytest.raises(BudgetError) as refusal:
             ledger.charge(b"\7" * 32, b"\7" * 32, "fourth", tenth, releases=1)
-        for part in ("fourth", "epsilon = 0.3", "asked (epsilon = 0.1", "limit (epsilon = 0.3"):
+        for part in ("fourth", "spent (epsilon = 0.3", "asked (epsilon = 0.1", "limit (epsilon = 0.3"):
             assert part in str(refusal.value)
-        assert ledger.total() == limit
+        assert ledger.total() == PrivacyBudget(epsilon=0.3, delta=3e-6)
+
+
+def test_the_first_task_may_use_up_the_whole_limit(path: Path) -> None:
+    with Ledger(path, limit=_COST) as ledger:
+        ledger.check(_TASK, task_name="task", cost=_COST)
+        ledger.charge(_TASK, _SESSION, "task", _COST, releases=1)
+        little = PrivacyBudget(epsilon=1e-9, delta=1e-15)
+        with pytest.raises(BudgetError, match="exceed the limit"):
+            ledger.charge(_OTHER_TASK, _OTHER_SESSION, "next", little, releases=1)
+
+
+def _gaussian(mu_squared: float) -> GaussianCost:
+    return GaussianCost(mu_squared=mu_squared, distance=1e-13)
+
+
+def test_gaussian_tasks_are_composed_and_survive_the_process(path: Path) -> None:
+    """Tasks of epsilon 1 under a limit of 4: adding up would end after the fourth."""
+    limit = PrivacyBudget(epsilon=4.0, delta=1e-5)
+    cost = PrivacyBudget(epsilon=1.0, delta=1e-6)
+    gaussian = _gaussian(gaussian_mu(epsilon=1.0, delta=1e-6) ** 2)
+    made = 0
+    for number in range(40):
+        with Ledger(path, limit=limit) as ledger:
+            try:
+                ledger.check(bytes([number]) * 32, "task", cost, gaussian=gaussian)
+            except BudgetError:
+                break
+            ledger.charge(bytes([number]) * 32, bytes([number]) * 32, "task", cost, releases=1, gaussian=gaussian)
+            made += 1
+    assert 8 <= made <= 13
+    with Ledger(path, limit=limit) as ledger:
+        assert [entry.gaussian for entry in ledger.entries() if isinstance(entry, Charge)] == [gaussian] * made
+        with pytest.raises(BudgetError, match="exceed the limit"):
+            ledger.charge(b"\x77" * 32, b"\x77" * 32, "task", cost, releases=1, gaussian=gaussian)
+        # A check that does not know of Gaussians has only what adding up leaves.
+        with pytest.raises(BudgetError, match="exceed the limit"):
+            ledger.check(b"\x77" * 32, "task", PrivacyBudget(epsilon=1e-6, delta=1e-9))
+
+
+def test_a_ledger_from_before_gaussians_verifies_and_adds_up(path: Path) -> None:
+    """The rows are those that were written before charges said what they are as one Gaussian."""
+    Ledger(path).close()
+    connection = sqlite3.connect(path)
+    for number in (1, 2):
+        content = {
+            "delta": 1e-6,
+            "epsilon": 0.5,
+            "kind": "charge",
+            "releases": 1,
+            "session": bytes([number]).hex() * 32,
+            "task": bytes([number]).hex() * 32,
+            "task_name": "old",
+            "time": "2024-05-01T12:00:00+00:00",
+        }
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        ((previous,),) = connection.execute("SELECT hash FROM head").fetchall()
+        row_hash = hashlib.sha256(b"mpcdp/ledger/1\0" + previous + number.to_bytes(8, "big") + text.encode()).digest()
+        connection.execute("INSERT INTO entries VALUES (?, ?, ?)", (number, text, row_hash))
+        connection.execute("UPDATE head SET number = ?, hash = ?", (number, row_hash))
+    connection.commit()
+    connection.close()
+    with Ledger(path, limit=PrivacyBudget(epsilon=1.5, delta=1e-5)) as ledger:
+        ledger.verify()
+        assert [charge.gaussian for charge in ledger.entries() if isinstance(charge, Charge)] == [None, None]
+        assert ledger.total() == PrivacyBudget(epsilon=1.0, delta=2e-6)
+        ledger.check(b"\x77" * 32, "new", _COST)
+        with pytest.raises(BudgetError, match="exceed the limit"):
+            ledger.check(b"\x77" * 32, "new", PrivacyBudget(epsilon=0.6, delta=1e-6))
+        # Charging a session again that was charged before the upgrade still succeeds and changes nothing.
+        again = PrivacyBudget(epsilon=0.5, delta=1e-6)
+        ledger.charge(b"\1" * 32, b"\1" * 32, "old", again, releases=1, gaussian=_gaussian(0.01))
+        assert len(ledger.entries()) == 2
 
 
 @pytest.mark.parametrize("limit", [PrivacyBudget(epsilon=0.4, delta=1.0), PrivacyBudget(epsilon=9.0, delta=1e-7)])

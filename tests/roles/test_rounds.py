@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from session_world import SessionWorld, make_dataset, make_task
 
-from mpcdp.data.dataset import Dataset
+from mpcdp.data.records import Records
 from mpcdp.errors import PeerUnavailable, ProtocolError
 from mpcdp.learning.method import Method, TrainingState
 from mpcdp.mpc.noise_bank import PerPartyNoise
@@ -43,9 +43,9 @@ class _Averaging:
     def contribution_bound(self, record_count: int) -> float:
         return 10.0 * record_count
 
-    def contribution(self, dataset: Dataset, state: TrainingState, *, key: bytes) -> NDArray[np.float64]:
+    def contribution(self, dataset: Records, state: TrainingState, *, key: bytes) -> NDArray[np.float64]:
         point = np.clip(state.point, -1, 1)
-        return np.asarray(dataset.features.sum(axis=0) - dataset.record_count * point)
+        return np.asarray(dataset.in_memory().features.sum(axis=0) - dataset.record_count * point)
 
     def initial_state(self) -> TrainingState:
         return TrainingState(round_index=0, point=np.zeros(4), model=np.zeros(4))

@@ -8,7 +8,7 @@ from network_worlds import LIMITS, MEMBERS, REF, NetworkWorld, StubService, memb
 
 from mpcdp.errors import ConfigError, IdentityError, MpcdpError, ProtocolError
 from mpcdp.secret_sharing.owner_set import OwnerSet
-from mpcdp.transport.access import CALLERS, MESH, REACH
+from mpcdp.transport.access import CALLERS, HEALTH, MESH, REACH
 from mpcdp.transport.channel import Member, Network, Role
 from mpcdp.transport.messages import Aggregate, Attendance, DealRequest, Enrolment, Upload
 
@@ -67,7 +67,7 @@ class AccessContract:
                     with raises(IdentityError, name, method, answerer):
                         call()
                     assert len(service.calls) == before, method
-        assert tested == {key for key in CALLERS if key[1] not in (REACH, MESH)}
+        assert tested == {key for key in CALLERS if key[1] not in (REACH, HEALTH, MESH)}
 
     def test_the_mesh_is_for_compute_parties(self, world: NetworkWorld) -> None:
         with raises(ConfigError, "coordinator"), world.network(member("coordinator")).mesh(REF, ["compute-0"]):

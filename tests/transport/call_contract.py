@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from network_worlds import LIMITS, REF, NetworkWorld, StubService, member, raises, threads_at_work
 
-from mpcdp import errors
+from mpcdp import __version__, errors
 from mpcdp.errors import (
     MpcdpError,
     PeerError,
@@ -21,7 +21,8 @@ from mpcdp.errors import (
     ProtocolError,
 )
 from mpcdp.secret_sharing.owner_set import OwnerSet
-from mpcdp.transport import codec
+from mpcdp.transport import codec, reception
+from mpcdp.transport.greeting import greeting_of
 from mpcdp.transport.messages import (
     Aborted,
     Aggregate,
@@ -35,6 +36,7 @@ from mpcdp.transport.messages import (
     SessionStarted,
     Upload,
 )
+from mpcdp.transport.peer_network import PeerNetwork
 from mpcdp.transport.reception import CALLS_PER_MEMBER
 from mpcdp.transport.waiting import wait_with_caller
 
@@ -338,6 +340,36 @@ class CallContract:
         assert len(str(raised.value)) < 1100
 
     # -- deadlines and absence -------------------------------------------------------------------------------------
+
+    def test_a_peer_with_another_task_is_refused_before_anything_else_is_said(
+        self, world: NetworkWorld, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        service = StubService()
+        server = world.serve("compute-0", service)
+        owner = world.network(member("owner-0"), task_digest=b"\xab" * 32)
+        for _ in range(2):
+            with raises(ProtocolError, "compute-0: it holds task 0000000000000000", "abababababababab", "task.toml"):
+                owner.compute_party("compute-0").enrol("", _ENROLMENT)
+        assert service.calls == []
+        assert "another task" in capsys.readouterr().out
+        assert isinstance(server, PeerNetwork)
+        # What `mpcdp doctor` compares is there nevertheless, on both sides.
+        greeting = owner.greet("compute-0", seconds=5)
+        assert (greeting.name, greeting.task_digest, greeting.version) == ("compute-0", bytes(32), __version__)
+        assert abs(greeting.time - time.time()) < 60
+        (received, arrived) = server.greeted()["owner-0"]
+        assert received.task_digest == b"\xab" * 32
+        assert abs(received.time - arrived) < 60
+
+    def test_a_peer_with_another_version_is_mentioned(
+        self, world: NetworkWorld, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        world.serve("compute-0", StubService())
+        monkeypatch.setattr(
+            reception, "greeting_of", lambda me, digest: replace(greeting_of(me, digest), version="0.0.9")
+        )
+        world.network(member("owner-0")).compute_party("compute-0").enrol("", _ENROLMENT)
+        assert f"compute-0: it runs mpcdp 0.0.9, this is {__version__}" in capsys.readouterr().out
 
     def test_a_peer_that_is_not_there_is_named_after_the_connect_deadline(self, world: NetworkWorld) -> None:
         start = time.monotonic()

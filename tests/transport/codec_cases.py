@@ -16,6 +16,7 @@ from mpcdp.transport.messages import (
     DealRequest,
     Enrolment,
     Finished,
+    Greeting,
     NoiseUse,
     Outcome,
     Release,
@@ -85,6 +86,12 @@ def _write_mesh(value: Any) -> Iterable[bytes]:
 
 
 CASES: dict[str, Case] = {
+    "greeting": Case(
+        "owner-0",
+        Greeting("owner-0", _DIGEST, "0.1.0", 1_714_564_800.123),
+        _one(codec.write_greeting),
+        codec.read_greeting,
+    ),
     "open_session": Case("coordinator", REF, _one(codec.write_open_session), codec.read_open_session),
     "close_session": Case(
         "coordinator", (REF, None), lambda value: [codec.write_close_session(*value)], codec.read_close_session

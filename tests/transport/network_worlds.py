@@ -17,6 +17,7 @@ from mpcdp.config import TlsFiles
 from mpcdp.errors import MpcdpError
 from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.transport.channel import Limits, Member, Network, Services
+from mpcdp.transport.greeting import NO_TASK
 from mpcdp.transport.grpc import GrpcNetwork
 from mpcdp.transport.in_process import Fault, InProcessNetwork, InProcessWorld
 from mpcdp.transport.messages import (
@@ -161,7 +162,14 @@ def threads_at_work(seconds: float = 3) -> list[str]:
 class NetworkWorld(Protocol):
     """Several processes of one task, in one test."""
 
-    def network(self, me: Member, *, limits: Limits = LIMITS, members: Sequence[Member] = MEMBERS) -> PeerNetwork:
+    def network(
+        self,
+        me: Member,
+        *,
+        limits: Limits = LIMITS,
+        members: Sequence[Member] = MEMBERS,
+        task_digest: bytes = NO_TASK,
+    ) -> PeerNetwork:
         """Return a network for a process with its certificate, and the task as this process knows it."""
         ...
 
@@ -211,8 +219,15 @@ class InProcessTestWorld(_World):
         super().__init__()
         self.world = InProcessWorld(fault)
 
-    def network(self, me: Member, *, limits: Limits = LIMITS, members: Sequence[Member] = MEMBERS) -> InProcessNetwork:
-        return InProcessNetwork(self.world, me, members, limits)
+    def network(
+        self,
+        me: Member,
+        *,
+        limits: Limits = LIMITS,
+        members: Sequence[Member] = MEMBERS,
+        task_digest: bytes = NO_TASK,
+    ) -> InProcessNetwork:
+        return InProcessNetwork(self.world, me, members, limits, task_digest=task_digest)
 
     def serve(self, name: str, service: Services, *, limits: Limits = LIMITS) -> Network:
         return self._serve(name, self.network(member(name), limits=limits), service)
@@ -283,6 +298,7 @@ class GrpcTestWorld(_World):
         *,
         limits: Limits = LIMITS,
         members: Sequence[Member] = MEMBERS,
+        task_digest: bytes = NO_TASK,
         tls: TlsFiles | None = None,
     ) -> GrpcNetwork:
         if tls is None:
@@ -295,6 +311,7 @@ class GrpcTestWorld(_World):
             tls,
             limits,
             self.addresses.get(me.name),
+            task_digest=task_digest,
             keepalive_seconds=self._keepalive_seconds,
         )
         return self._stack.enter_context(network)

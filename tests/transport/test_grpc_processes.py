@@ -7,12 +7,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 import pytest
+from attackers import Target
 from network_worlds import LIMITS, PARTIES, REF, GrpcTestWorld, StubService, member, write_credentials
 
 from mpcdp.errors import PeerTimeout, PeerUnavailable
@@ -168,3 +169,14 @@ def test_a_process_that_is_frozen_from_the_start_is_named(world: GrpcTestWorld, 
         with pytest.raises((PeerUnavailable, PeerTimeout), match="compute-0"):
             owner.compute_party("compute-0").enrol("", Enrolment(REF, "owner-0", bytes(32)))
         assert time.monotonic() - start < 3
+
+
+def test_strangers_write_nothing_into_a_process_log(world: GrpcTestWorld, tmp_path: Path) -> None:
+    """gRPC itself would write a line for each, and so fill a disk."""
+    with _process(world, tmp_path, "compute-0") as process:
+        _wait_until_ready(process)
+        stranger = Target("127.0.0.1", int(world.addresses["compute-0"].rpartition(":")[2]), None)
+        for _ in range(20):
+            with suppress(OSError), stranger.connect() as connection:
+                assert connection.ends(5)
+    assert (tmp_path / "compute-0.log").read_text() == ""

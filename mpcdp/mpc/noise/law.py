@@ -6,8 +6,8 @@ The laws here follow the *meaning* of the tables (tosses, slots, prefixes, digit
 **Total variation of one sample.** With TV(P, Q) = half the sum of |P(y) - Q(y)|:
 
 * The same post-processing of P and Q (signs, shifts, sums) does not increase TV, and independent parts add up.
-* Laplace: a coin of bias p' instead of p is at TV |p - p'|; the digits that are cut off are all 0 with probability
-  1 - exp(-2^n / t). So TV <= sum of |p_i - p'_i| + exp(-2^n / t).
+* Laplace: each table of a few digits is compared with the ideal law of these digits, exactly; the digits that are cut
+  off are all 0 with probability 1 - exp(-2^n / t). So TV <= sum of the tables' TV + exp(-2^n / t).
 * Gaussian: each level's table is compared with the ideal half-Gaussian, exactly, its tail beyond the table included;
   replacing all tables by ideal ones costs the sum. Then each addition of the ladder costs e / (1 - e), as follows.
 
@@ -33,29 +33,21 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import product
 
-from mpcdp.mpc.noise.tables import REAL, GeometricDigits, HalfGaussian, Ladder, Real, real
+from mpcdp.mpc.noise.tables import REAL, GeometricDigits, HalfGaussian, Ladder, Real, Table, real
 
 __all__ = [
     "gaussian_total_variation",
     "geometric_law",
-    "half_gaussian_law",
+    "geometric_target",
     "half_gaussian_target",
     "ladder_law",
     "laplace_total_variation",
     "signed_law",
+    "table_law",
 ]
 
 
-def geometric_law(digits: GeometricDigits) -> list[Fraction]:
-    """Compute P(k), k = 0 .. 2^n - 1, of the integer whose digits are the table's coins; for small n."""
-    law = [Fraction(1)]
-    for threshold in digits.thresholds:
-        one = Fraction(threshold, 2**digits.precision)
-        law = [mass * (1 - one) for mass in law] + [mass * one for mass in law]
-    return law
-
-
-def half_gaussian_law(table: HalfGaussian) -> list[Fraction]:
+def table_law(table: Table) -> list[Fraction]:
     """Compute P(k), k = 0 .. 2^g - 1, of the integer that a table draws: all tosses and slots of every draw."""
     law = [Fraction(1)]
     for draw in table.draws:
@@ -72,6 +64,14 @@ def half_gaussian_law(table: HalfGaussian) -> list[Fraction]:
     return law
 
 
+def geometric_law(tables: Sequence[GeometricDigits]) -> list[Fraction]:
+    """Compute P(k), k = 0 .. 2^n - 1, of the integer whose digits the tables draw; for small n."""
+    law = [Fraction(1)]
+    for table in tables:
+        law = [mass * weight for weight in table_law(table) for mass in law]
+    return law
+
+
 def signed_law(magnitudes: Sequence[Fraction]) -> dict[Fraction, Fraction]:
     """Give k a fair sign: the law of y = +-(k + 1/2)."""
     law = {}
@@ -85,7 +85,7 @@ def ladder_law(ladder: Ladder, tables: Sequence[HalfGaussian]) -> dict[Fraction,
     law: Mapping[Fraction, Fraction] = {Fraction(0): Fraction(1)}
     for level, table in zip(ladder.levels, tables, strict=True):
         added: dict[Fraction, Fraction] = {}
-        step = signed_law(half_gaussian_law(table))
+        step = signed_law(table_law(table))
         for (y, mass), (x, weight) in product(law.items(), step.items()):
             position = y + 2**level.shift * x
             added[position] = added.get(position, Fraction(0)) + mass * weight
@@ -102,13 +102,18 @@ def half_gaussian_target(variance: Fraction, count: int) -> list[Real]:
     return [mass / whole for mass in masses[:count]]
 
 
-def laplace_total_variation(digits: GeometricDigits) -> Real:
+def laplace_total_variation(tables: Sequence[GeometricDigits]) -> Real:
     """Bound the TV of one sample of the circuit from the discrete Laplace on Z + 1/2."""
-    rounding = REAL.mpf(0)
-    for i, threshold in enumerate(digits.thresholds):
-        bias = 1 / (1 + REAL.exp(REAL.mpf(2**i) / digits.scale))
-        rounding += abs(bias - real(Fraction(threshold, 2**digits.precision)))
-    return rounding + REAL.exp(-REAL.mpf(2 ** len(digits.thresholds)) / digits.scale)
+    rounding = REAL.fsum(_distance(table_law(table), geometric_target(table)) for table in tables)
+    top = tables[-1]
+    return rounding + REAL.exp(-REAL.mpf(2 ** (top.place + top.bits)) / top.scale)
+
+
+def geometric_target(table: GeometricDigits) -> list[Real]:
+    """Compute the ideal law of the digits that a table draws: that of a geometric variable with only these digits."""
+    masses = [REAL.exp(-REAL.mpf(j << table.place) / table.scale) for j in range(2**table.bits)]
+    whole = REAL.fsum(masses)
+    return [mass / whole for mass in masses]
 
 
 def gaussian_total_variation(ladder: Ladder, tables: Sequence[HalfGaussian]) -> Real:
@@ -124,7 +129,10 @@ def gaussian_total_variation(ladder: Ladder, tables: Sequence[HalfGaussian]) -> 
 
 def _table_total_variation(table: HalfGaussian) -> Real:
     """Compute the exact TV of a table's law from the ideal half-Gaussian, whose tail the table does not have."""
-    law = half_gaussian_law(table)
-    target = half_gaussian_target(table.variance, len(law))
+    return _distance(table_law(table), half_gaussian_target(table.variance, 2**table.bits))
+
+
+def _distance(law: Sequence[Fraction], target: Sequence[Real]) -> Real:
+    """Compute the TV of a law from a target, of which only the masses where the law has any are given."""
     differences = REAL.fsum(abs(real(mass) - ideal) for mass, ideal in zip(law, target, strict=True))
     return (differences + (1 - REAL.fsum(target))) / 2

@@ -5,17 +5,17 @@ once, so that all parties hold the same tables. How far the rounding moves the n
 of `mpcdp.mpc.noise.law`, which reads nothing but these tables.
 
 **Laplace.** |y| - 1/2 of y with P(y) ~ exp(-|y| / t) on Z + 1/2 is geometric with ratio exp(-1/t), and the binary
-digits of a geometric are independent coins (`geometric_digits`). The sign is one more fair coin: on Z + 1/2 there is no
-zero that would be drawn twice.
+digits of a geometric are independent; they are drawn a few at a time (`geometric_digits`). The sign is one more fair
+coin: on Z + 1/2 there is no zero that would be drawn twice.
 
 **Gaussian.** |y| - 1/2 of y with P(y) ~ exp(-y^2 / (2 sigma^2)) on Z + 1/2 is drawn bit by bit from a table
-(`half_gaussian`), for sigma up to 13. Wider Gaussians are sums of shifted narrow ones (`ladder`).
+(`half_gaussian`), for sigma up to 12.5. Wider Gaussians are sums of shifted narrow ones (`ladder`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +24,7 @@ from mpmath import MPContext
 from numpy.typing import NDArray
 
 __all__ = [
+    "GEOMETRIC_BITS",
     "LAYOUT",
     "PRECISION",
     "REAL",
@@ -33,6 +34,7 @@ __all__ = [
     "Ladder",
     "Level",
     "Real",
+    "Table",
     "gaussian_tables",
     "geometric_digits",
     "half_gaussian",
@@ -42,10 +44,13 @@ __all__ = [
 ]
 
 PRECISION = 64
-"""lambda: number of random bits that decide one coin or one draw."""
+"""lambda: number of random bits that decide one draw."""
 
-LAYOUT = (4, 1, 1, 1)
-"""The 7 bits of a half-Gaussian, most significant first, in draws of so many bits: fewest ANDs at lambda = 64."""
+GEOMETRIC_BITS = 3
+"""A geometric's digits are drawn so many at a time: fewest words sent at lambda = 64."""
+
+LAYOUT = (5, 1, 1)
+"""The 7 bits of a half-Gaussian, most significant first, in draws of so many bits: fewest words sent at lambda = 64."""
 
 REAL = MPContext()
 """256-bit real arithmetic."""
@@ -54,42 +59,12 @@ REAL.prec = 256
 Real = Any
 """A real number of `REAL`; mpmath has no type annotations."""
 
-_LEVEL_VARIANCE = 13**2  # 128 / 13 = 9.8 standard deviations: what a 7-bit table cuts off weighs 2^-74
+_LEVEL_VARIANCE = 158
+"""What a 7-bit table cuts off lies beyond 10 standard deviations and weighs 2^-78. Most variances about this one need
+32 slots for the first five bits; for this one, 16 do."""
+
 _LEVEL_STEP = 3
 _SMOOTHING = Fraction(3, 2)
-
-
-@dataclass(frozen=True)
-class GeometricDigits:
-    """The independent binary digits of a geometric variable, as coins.
-
-    Args:
-        scale: t; the variable k >= 0 has P(k) proportional to exp(-k / t).
-        precision: lambda.
-        thresholds: digit i, of weight 2^i, is 1 with probability thresholds[i] / 2^lambda.
-    """
-
-    scale: int
-    precision: int
-    thresholds: tuple[int, ...]
-
-
-@cache
-def geometric_digits(scale: int, *, precision: int = PRECISION) -> GeometricDigits:
-    """Round the biases 1 / (1 + exp(2^i / t)) of a geometric's digits to lambda bits.
-
-    The digits i >= n are cut off (set to 0), n the least with exp(-2^n / t) <= 2^-lambda; that is the probability that
-    any of them is 1.
-
-    Source:
-        Dwork, Kenthapadi, McSherry, Mironov, Naor: Our Data, Ourselves (Eurocrypt 2006), section 4.1:
-        exp(-k / t) is a product over the binary digits of k, so the digits are independent.
-    """
-    count = 0
-    while 2**count < precision * REAL.ln2 * scale:
-        count += 1
-    biases = [1 / (1 + REAL.exp(REAL.mpf(2**i) / scale)) for i in range(count)]
-    return GeometricDigits(scale, precision, tuple(_nearest(bias * 2**precision) for bias in biases))
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,43 +87,118 @@ class Draw:
     slot_bits: int
     digits: NDArray[np.bool_]
 
+    @cached_property
+    def coefficients(self) -> NDArray[np.bool_]:
+        """The digits as polynomials over GF(2) in the bits of their first index, of the digits' shape.
+
+        The index, read as a set of its bits, is of a monomial now: digits[x] is the XOR of coefficients[m] over all
+        subsets m of x.
+        """
+        result = self.digits.copy()
+        for bit in range(self.slot_bits + self.known):
+            halves = result.reshape(-1, 2, 1 << bit, *self.digits.shape[1:])
+            halves[:, 1] ^= halves[:, 0]
+        return result
+
 
 @dataclass(frozen=True, eq=False)
-class HalfGaussian:
-    """A table for k = |y| - 1/2 in 0 .. 2^g - 1, y a discrete Gaussian on Z + 1/2.
+class Table:
+    """What draws an integer of some bits.
 
     Args:
-        variance: sigma^2.
         precision: lambda.
-        draws: the g bits, most significant first.
+        draws: the bits, most significant first.
     """
 
-    variance: Fraction
     precision: int
     draws: tuple[Draw, ...]
 
     @property
     def bits(self) -> int:
-        """The number g of bits of k."""
+        """The number of bits of the integer."""
         return sum(draw.bits for draw in self.draws)
 
 
+@dataclass(frozen=True, eq=False)
+class GeometricDigits(Table):
+    """A table for some neighbouring binary digits of a geometric variable, which are independent of the others.
+
+    Args:
+        scale: t; the variable k >= 0 has P(k) proportional to exp(-k / t).
+        place: of the lowest digit: the integer weighs 2^place.
+    """
+
+    scale: int
+    place: int
+
+
+@dataclass(frozen=True, eq=False)
+class HalfGaussian(Table):
+    """A table for k = |y| - 1/2 in 0 .. 2^g - 1, y a discrete Gaussian on Z + 1/2.
+
+    Args:
+        variance: sigma^2.
+    """
+
+    variance: Fraction
+
+
 @cache
-def half_gaussian(variance: Fraction, *, precision: int = PRECISION, layout: tuple[int, ...] = LAYOUT) -> HalfGaussian:
-    """Compute the table of a half-Gaussian: for each prefix, the law of the next bits, rounded to integer weights.
+def geometric_digits(
+    scale: int, *, precision: int = PRECISION, drawn: int = GEOMETRIC_BITS
+) -> tuple[GeometricDigits, ...]:
+    """Compute the tables of a geometric's digits, ``drawn`` digits each, the lowest digits first.
+
+    The digits i >= n are cut off (set to 0), n the least multiple of ``drawn`` with exp(-2^n / t) <= 2^-lambda; that is
+    the probability that any of them is 1.
+
+    Source:
+        Dwork, Kenthapadi, McSherry, Mironov, Naor: Our Data, Ourselves (Eurocrypt 2006), section 4.1:
+        exp(-k / t) is a product over the binary digits of k, so the digits are independent.
+    """
+    tables = []
+    place = 0
+    while 2**place < precision * REAL.ln2 * scale:
+        masses = [REAL.exp(-REAL.mpf(j << place) / scale) for j in range(2**drawn)]
+        layout = ((drawn, 0 if drawn == 1 else drawn),)
+        tables.append(GeometricDigits(precision, _draws(masses, precision, layout), scale, place))
+        place += drawn
+    return tuple(tables)
+
+
+@cache
+def half_gaussian(
+    variance: Fraction, *, precision: int = PRECISION, layout: tuple[int, ...] = LAYOUT, spare: int = 0
+) -> HalfGaussian:
+    """Compute the table of a half-Gaussian.
 
     Args:
         variance: sigma^2 > 0.
         precision: lambda.
         layout: number of bits of each draw.
+        spare: draw from fewer slots than always suffice: 2^spare times fewer, where several bits are drawn.
+
+    Raises:
+        ValueError: so few slots do not suffice for this variance.
     """
     bits = sum(layout)
     masses = [REAL.exp(-(REAL.mpf(2 * k + 1) ** 2) / 8 / real(variance)) for k in range(2**bits)]
+    slots = [0 if drawn == 1 else drawn - spare for drawn in layout]
+    return HalfGaussian(precision, _draws(masses, precision, tuple(zip(layout, slots, strict=True))), variance)
+
+
+def _draws(masses: Sequence[Real], precision: int, layout: Sequence[tuple[int, int]]) -> tuple[Draw, ...]:
+    """Compute, for each prefix, the law of the next bits, rounded to integer weights.
+
+    Args:
+        masses: of all integers; not normalised.
+        precision: lambda.
+        layout: number of bits and log2 of the number of slots of each draw.
+    """
     draws = []
     known = 0
-    for drawn in layout:
-        slot_bits = 0 if drawn == 1 else drawn
-        below = 2 ** (bits - known - drawn)  # results that agree in the bits drawn so far and now
+    for drawn, slot_bits in layout:
+        below = len(masses) >> (known + drawn)  # what the bits after this draw can be
         blocks = [REAL.fsum(masses[start : start + below]) for start in range(0, len(masses), below)]
         digits = np.empty((2**slot_bits, 2**known, drawn, precision), dtype=np.bool_)
         for prefix in range(2**known):
@@ -158,7 +208,7 @@ def half_gaussian(variance: Fraction, *, precision: int = PRECISION, layout: tup
                 digits[:, prefix, bit, :] = (outcomes.T >> (drawn - 1 - bit)) & 1
         draws.append(Draw(known, drawn, slot_bits, digits.reshape(-1, drawn, precision)))
         known += drawn
-    return HalfGaussian(variance, precision, tuple(draws))
+    return tuple(draws)
 
 
 def knuth_yao(weights: Sequence[int], *, precision: int, slot_bits: int) -> list[list[int]]:
@@ -173,6 +223,9 @@ def knuth_yao(weights: Sequence[int], *, precision: int, slot_bits: int) -> list
         outcome of remaining weight R can take floor(R / z) >= (R - z + 1) / z slots, and S (2z - 1) - J (z - 1) >
         (S - 1) z as J <= S + 1; so all together can take more than S - 1 slots, that is S. At the end nothing remains.
 
+        For more outcomes, up to 2 S or so, it depends on the weights: on average, half of z is too little for a slot.
+        All that is taken at earlier tosses are multiples of 2 z, so no other order of taking could do better.
+
     Args:
         weights: sum to total; the first is at least 2^slot_bits, which "no head at all" will give it.
         precision: lambda.
@@ -181,12 +234,15 @@ def knuth_yao(weights: Sequence[int], *, precision: int, slot_bits: int) -> list
     Returns:
         The outcome for each toss and slot, lambda lists of S.
 
+    Raises:
+        ValueError: the weights are not as above, or they need more slots.
+
     Source:
         Knuth, Yao: The complexity of nonuniform random number generation (1976); with 2^slot_bits slots a toss serves
         several outcomes at once.
     """
     slots = 2**slot_bits
-    if sum(weights) != slots << precision or weights[0] < slots or len(weights) > slots + 1:
+    if sum(weights) != slots << precision or weights[0] < slots:
         raise ValueError(f"{len(weights)} weights do not make a draw of {slots} slots and {precision} tosses")
     remaining = [weights[0] - slots, *weights[1:]]
     tosses = []
@@ -197,6 +253,8 @@ def knuth_yao(weights: Sequence[int], *, precision: int, slot_bits: int) -> list
             taken = min(weight // size, slots - len(row))
             row += [outcome] * taken
             remaining[outcome] -= taken * size
+        if len(row) < slots:
+            raise ValueError(f"{slots} slots are too few for these {len(weights)} weights")
         tosses.append(row)
     return tosses
 
@@ -255,9 +313,9 @@ class Ladder:
 
 @cache
 def ladder(scale: int) -> Ladder:
-    """Plan a ladder for sigma = scale exactly: levels of sigma 13, three bits apart, and a top one that fits the rest.
+    """Plan a ladder for sigma = scale exactly: levels of variance 158, three bits apart, and a top one for the rest.
 
-    The top level gets the least shift with which its sigma does not exceed 13.
+    The top level gets the least shift with which its variance does not exceed that.
 
     Raises:
         ValueError: the top level would be too narrow (just above some scales a level more is needed); never for a
@@ -277,8 +335,15 @@ def ladder(scale: int) -> Ladder:
 
 
 def gaussian_tables(levels: Ladder) -> tuple[HalfGaussian, ...]:
-    """Compute the table of every level of a ladder; levels of equal variance share one."""
-    return tuple(half_gaussian(level.variance) for level in levels.levels)
+    """Compute the table of every level of a ladder; levels of equal variance share one.
+
+    All have the same layout: half the slots that always suffice where all tables can do with them, as those of the
+    universal scales can.
+    """
+    try:
+        return tuple(half_gaussian(level.variance, spare=1) for level in levels.levels)
+    except ValueError:
+        return tuple(half_gaussian(level.variance) for level in levels.levels)
 
 
 def real(value: Fraction) -> Real:

@@ -4,7 +4,7 @@ A plan never tunes the noise. It tunes the encoding of what the noise is added t
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import prod
 from typing import Literal
@@ -33,8 +33,8 @@ per-party noise it holds one copy of every compute party.
 _CHUNK_WORDS = 2048
 """At most 2^17 samples are made at a time, which bounds memory however many are wanted."""
 
-_NARROW_WORDS = 128
-"""Up to 2^13 samples, rounds take longer than bytes: prefixes are made in blocks."""
+_BLOCKS: dict[Distribution, tuple[tuple[int, int], ...]] = {"gaussian": ((128, 4),), "laplace": ((128, 8), (384, 4))}
+"""Prefixes are made in so many blocks, up to so many words: for few samples, rounds take longer than bytes."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class UniversalNoise:
     def _chunks(self, backend: Backend, widths: list[int], left: int) -> Iterator[NoiseShare]:
         circuit = _circuit(self.distribution, self.scale)
         for words in widths:
-            piece = circuit(backend, words, _blocks(words))[:left]
+            piece = circuit(backend, words, _blocks(self.distribution, words))[:left]
             left -= piece.size
             yield NoiseShare(piece)
 
@@ -113,9 +113,9 @@ class UniversalNoise:
             ValueError: the count is not positive.
         """
         return tuple(
-            CorrelationRequest(request.kind, request.fan, request.words * words)
+            replace(request, words=request.words * words)
             for words in _chunks(count)
-            for request in _unit_schedule(self.distribution, self.scale, _blocks(words))
+            for request in _unit_schedule(self.distribution, self.scale, _blocks(self.distribution, words))
         )
 
 
@@ -132,10 +132,10 @@ def universal_noise(distribution: Distribution, mode: Mode) -> UniversalNoise:
 
 # `mpcdp.mpc.noise.law` proves the total variation; tests/mpc/test_noise_law.py computes both figures again.
 _UNIVERSAL: dict[tuple[Distribution, Mode], UniversalNoise] = {
-    ("gaussian", "joint"): UniversalNoise("gaussian", 2**20, total_variation=1.98e-19, largest=21_486_428),
-    ("gaussian", "per-party"): UniversalNoise("gaussian", 2**32, total_variation=3.07e-19, largest=88_008_481_628),
-    ("laplace", "joint"): UniversalNoise("laplace", 2**20, total_variation=3.70e-19, largest=2**26),
-    ("laplace", "per-party"): UniversalNoise("laplace", 2**32, total_variation=3.72e-19, largest=2**38),
+    ("gaussian", "joint"): UniversalNoise("gaussian", 2**20, total_variation=2.05e-19, largest=21_486_428),
+    ("gaussian", "per-party"): UniversalNoise("gaussian", 2**32, total_variation=3.19e-19, largest=88_008_481_628),
+    ("laplace", "joint"): UniversalNoise("laplace", 2**20, total_variation=5.82e-20, largest=2**27),
+    ("laplace", "per-party"): UniversalNoise("laplace", 2**32, total_variation=7.40e-20, largest=2**39),
 }
 
 
@@ -144,7 +144,7 @@ def _circuit(distribution: Distribution, scale: int) -> Callable[[Backend, int, 
     """Compute a sampler's tables, once per process; the result maps (backend, words, blocks) to shared integers."""
     if distribution == "laplace":
         digits = geometric_digits(scale)
-        return lambda backend, words, blocks: sample_laplace(backend, digits, words)
+        return lambda backend, words, blocks: sample_laplace(backend, digits, words, blocks=blocks)
     levels = ladder(scale)
     tables = gaussian_tables(levels)
     return lambda backend, words, blocks: sample_gaussian(backend, levels, tables, words, blocks=blocks)
@@ -159,9 +159,9 @@ def _chunks(count: int) -> list[int]:
     return [words // chunks + (index < words % chunks) for index in range(chunks)]
 
 
-def _blocks(words: int) -> int:
-    """Choose the Gaussian's prefix network for a width."""
-    return 4 if words <= _NARROW_WORDS else 1
+def _blocks(distribution: Distribution, words: int) -> int:
+    """Choose the prefix network for a width."""
+    return next((blocks for widest, blocks in _BLOCKS[distribution] if words <= widest), 1)
 
 
 @cache
@@ -183,9 +183,15 @@ class _Trace(PlaintextBackend):
         self.requests.append(CorrelationRequest("and", len(rows), selector.size))
         return super().and_rows(rows, selector)
 
-    def and_random(self, rows: Words) -> Words:
-        self.requests.append(CorrelationRequest("and", len(rows), rows[0].size))
-        return super().and_random(rows)
+    def select(self, coefficients: Words, selectors: Words) -> Words:
+        request = CorrelationRequest("and", coefficients.shape[1], selectors[0].size, len(selectors))
+        self.requests.append(request)
+        return super().select(coefficients, selectors)
+
+    def select_random(self, coefficients: Words) -> Words:
+        sets, rows, *shape = coefficients.shape
+        self.requests.append(CorrelationRequest("and", rows, prod(shape), sets.bit_length() - 1))
+        return super().select_random(coefficients)
 
     def random_chain(self, length: int, shape: tuple[int, ...]) -> Words:
         self.requests.append(CorrelationRequest("chain", length - 1, prod(shape)))

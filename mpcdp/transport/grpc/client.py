@@ -7,7 +7,7 @@ import grpc
 
 from mpcdp.errors import IdentityError, MpcdpError, PeerError, PeerUnavailable, ProtocolError
 from mpcdp.transport.channel import Member
-from mpcdp.transport.failures import Failure, broken, error_of, late
+from mpcdp.transport.failures import NOTHING_LISTENS, Failure, broken, error_of, late
 from mpcdp.transport.grpc.options import ERROR_KIND
 from mpcdp.transport.reader import printable
 
@@ -95,7 +95,7 @@ class GrpcStream:
 
 def _connection_problem(details: str) -> str:
     if "connection refused" in details:
-        return "nothing listens at its address"
+        return NOTHING_LISTENS
     if "socket closed" in details or "reset" in details:
         return "it closes the connection, as it does when it does not accept this process's certificate"
     return printable(details)[:200]

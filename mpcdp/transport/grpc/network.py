@@ -11,8 +11,9 @@ import grpc
 from mpcdp.config import TlsFiles
 from mpcdp.errors import ConfigError
 from mpcdp.transport.channel import Limits, Member, Services
+from mpcdp.transport.greeting import NO_TASK
 from mpcdp.transport.grpc.client import GrpcStream
-from mpcdp.transport.grpc.options import PACKAGE, channel_options
+from mpcdp.transport.grpc.options import channel_options, path_of
 from mpcdp.transport.grpc.server import serving
 from mpcdp.transport.mesh import Stream
 from mpcdp.transport.peer_network import PeerNetwork
@@ -36,6 +37,7 @@ class GrpcNetwork(PeerNetwork):
         tls: this process's credentials.
         limits: bounds and deadlines.
         listen: where this process answers, ``"host:port"``; None for one that only calls.
+        task_digest: of the task that this process holds; a peer with another one is refused.
         keepalive_seconds: time between two pings on a connection, and time to answer one: a frozen peer is noticed
             within twice this time. By default 5 s, and longer in a session of hundreds, where a server has as many
             connections to look after, and may be busy for seconds when all members call it at once.
@@ -57,9 +59,10 @@ class GrpcNetwork(PeerNetwork):
         limits: Limits,
         listen: str | None,
         *,
+        task_digest: bytes = NO_TASK,
         keepalive_seconds: float | None = None,
     ) -> None:
-        super().__init__(me, members, limits)
+        super().__init__(me, members, limits, task_digest=task_digest)
         self._addresses = dict(addresses)
         self._listen = listen
         self._rush_seconds = len(members) / _MEMBERS_PER_SECOND
@@ -83,8 +86,10 @@ class GrpcNetwork(PeerNetwork):
                 channel.close()
             self._channels.clear()
 
-    def serve(self, service: Services) -> AbstractContextManager[None]:
+    def serve(self, service: Services | None) -> AbstractContextManager[None]:
         """Listen until the context ends, then give calls under way a few seconds to finish.
+
+        Without a service, greetings are answered and nothing else.
 
         Raises:
             ConfigError: there is no `listen`, or the address cannot be used.
@@ -98,11 +103,12 @@ class GrpcNetwork(PeerNetwork):
             credentials=self._credentials,
             keepalive_seconds=self._keepalive_seconds,
             rush_seconds=self._rush_seconds,
+            receive_seconds=self._limits.call_seconds,
             grace_seconds=min(_GRACE_SECONDS, self._limits.call_seconds),
         )
 
     def _start(self, peer: Member, method: str, messages: Iterable[bytes], seconds: float) -> Stream:
-        start: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channel(peer).stream_stream(PACKAGE + method)
+        start: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channel(peer).stream_stream(path_of(method))
         call = start(iter(messages), timeout=seconds)
         return GrpcStream(call, peer=peer, method=method, seconds=seconds)
 

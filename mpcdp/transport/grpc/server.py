@@ -1,24 +1,29 @@
 """Answering calls: TLS proves who calls, `Reception` decides, and errors go back by kind."""
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent import futures
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import cast
 
 import grpc
 
-from mpcdp.errors import ConfigError, ProtocolError
+from mpcdp.errors import ConfigError, PeerTimeout, ProtocolError
+from mpcdp.transport.access import HEALTH, MESH
 from mpcdp.transport.failures import INTERNAL, broken, failure_of
-from mpcdp.transport.grpc.options import ERROR_KIND, PACKAGE, server_options
+from mpcdp.transport.grpc.calls import CallThreads
+from mpcdp.transport.grpc.options import ERROR_KIND, path_of, server_options
 from mpcdp.transport.reader import printable
+from mpcdp.transport.receiving import Watch
 from mpcdp.transport.reception import Reception
 from mpcdp.transport.tls import Credentials, subject_names
 
 __all__ = ["serving"]
 
 _STRANGERS = 16
-"""Calls under way beyond those of members: they last until the certificate has been looked at."""
+"""Calls looked at beyond those that members may have under way: most last until the certificate has been looked at."""
+
+_WAITING = 4096
+"""Calls that wait to be looked at, all connections together; more are sent away unheard."""
 
 _LONGEST_SECONDS = 366 * 24 * 3600.0
 """Longest deadline of any call; gRPC shows a call without one as one of many thousand years."""
@@ -33,18 +38,31 @@ def serving(
     credentials: Credentials,
     keepalive_seconds: float,
     rush_seconds: float,
+    receive_seconds: float,
     grace_seconds: float,
 ) -> Iterator[None]:
     """Listen at one address until the context ends; then give calls under way ``grace_seconds`` to finish.
 
+    Args:
+        reception: answers the calls.
+        me: name of this process.
+        listen: the address.
+        credentials: this process's.
+        keepalive_seconds: time between two pings, and time to answer one.
+        rush_seconds: how long everybody takes to connect when all come at once.
+        receive_seconds: deadline of everything that one call sends.
+        grace_seconds: how long calls may take to finish at the end.
+
     Raises:
         ConfigError: the address cannot be used.
     """
+    watch = Watch(seconds=receive_seconds, patience_seconds=rush_seconds)
+    most = reception.capacity + _STRANGERS
     server = grpc.server(
-        cast(futures.ThreadPoolExecutor, _ThreadPerCall()),
-        handlers=[_Handlers(reception, me)],
+        cast(futures.ThreadPoolExecutor, CallThreads(most)),
+        handlers=[_Handlers(reception, me, watch)],
         options=server_options(keepalive_seconds=keepalive_seconds, rush_seconds=rush_seconds),
-        maximum_concurrent_rpcs=reception.capacity + _STRANGERS,
+        maximum_concurrent_rpcs=most + _WAITING,
     )
     tls = grpc.ssl_server_credentials(
         [(credentials.key, credentials.certificate)], credentials.authority, require_client_auth=True
@@ -58,31 +76,12 @@ def serving(
             f"{me} cannot listen at {listen}: another process uses the port, or the address is not this machine's: "
             "correct `listen`, and the address under [peers] of the others"
         )
-    server.start()
-    try:
-        yield
-    finally:
-        server.stop(grace_seconds).wait(grace_seconds + 1)
-
-
-class _ThreadPerCall(futures.Executor):
-    """Runs each call on a daemon thread, so that neither waits for another nor keeps the process from ending.
-
-    The server bounds the number of calls.
-    """
-
-    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "futures.Future[Any]":
-        future: futures.Future[Any] = futures.Future()
-
-        def run() -> None:
-            try:
-                future.set_result(function(*args, **kwargs))
-            except BaseException as error:
-                future.set_exception(error)
-                raise
-
-        threading.Thread(target=run, name="call", daemon=True).start()
-        return future
+    with watch:
+        server.start()
+        try:
+            yield
+        finally:
+            server.stop(grace_seconds).wait(grace_seconds + 1)
 
 
 class _Handlers(grpc.GenericRpcHandler):
@@ -92,9 +91,9 @@ class _Handlers(grpc.GenericRpcHandler):
     read, not after.
     """
 
-    def __init__(self, reception: Reception, me: str) -> None:
+    def __init__(self, reception: Reception, me: str, watch: Watch) -> None:
         self._handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-            PACKAGE + method: grpc.stream_stream_rpc_method_handler(_handler(reception, me, method))
+            path_of(method): grpc.stream_stream_rpc_method_handler(_handler(reception, me, method, watch))
             for method in reception.methods
         }
 
@@ -103,7 +102,7 @@ class _Handlers(grpc.GenericRpcHandler):
 
 
 def _handler(
-    reception: Reception, me: str, method: str
+    reception: Reception, me: str, method: str, watch: Watch
 ) -> Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]:
     def handle(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         names = subject_names(cast(Mapping[str, Iterable[bytes]], context.auth_context()))
@@ -118,22 +117,41 @@ def _handler(
             caller = member.name
             if not context.time_remaining() < _LONGEST_SECONDS:
                 raise ProtocolError(f"{caller}: {method} was called without a deadline")
-            yield from reception.answer(member, method, _incoming(requests, caller, method), when_gone)
+            messages = _incoming(requests, caller, method, watch, context.cancel)
+            yield from reception.answer(member, method, messages, when_gone)
         except Exception as error:  # noqa: BLE001 (whatever it is, the caller is told what it may know)
             failure = failure_of(error, me=me, caller=caller, method=method)
             context.set_trailing_metadata(((ERROR_KIND, failure.kind),))
-            context.abort(_code(failure.kind), failure.text)
+            context.abort(_code(failure.kind, method), failure.text)
 
     return handle
 
 
-def _incoming(requests: Iterator[bytes], caller: str, method: str) -> Iterator[bytes]:
+def _incoming(
+    requests: Iterator[bytes], caller: str, method: str, watch: Watch, give_up: Callable[[], object]
+) -> Iterator[bytes]:
     try:
-        yield from requests
+        if method == MESH:  # open for the whole session; its exchanges have deadlines of their own
+            yield from requests
+            return
+        with watch.sender(lambda: cast(None, give_up())) as sender:
+            try:
+                for message in requests:
+                    sender.received(message)
+                    yield message
+                    sender.waiting()
+            except grpc.RpcError:
+                if sender.problem is None:
+                    raise
+            # What was given up ends like a call that is over, or like one that broke.
+            if sender.problem is not None:
+                raise PeerTimeout(caller, f"{method} {sender.problem}")
     except grpc.RpcError:
         raise broken(caller, method) from None
 
 
-def _code(kind: str) -> grpc.StatusCode:
+def _code(kind: str, method: str) -> grpc.StatusCode:
+    if method == HEALTH and kind == "ProtocolError":
+        return grpc.StatusCode.NOT_FOUND  # what the standard asks for where a service is unknown
     codes = {"IdentityError": grpc.StatusCode.PERMISSION_DENIED, INTERNAL: grpc.StatusCode.INTERNAL}
     return codes.get(kind, grpc.StatusCode.FAILED_PRECONDITION)

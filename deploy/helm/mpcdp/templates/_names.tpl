@@ -18,3 +18,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "mpcdp.session" -}}
 {{ include "mpcdp.name" . }}-{{ printf "%s\n%s\n%v" .Values.task .Values.config .Values.attempt | sha256sum | trunc 10 }}
 {{- end -}}
+
+{{- /* Asks with a little less time than the probe has, so that it is mpcdp that says what was wrong. */ -}}
+{{- define "mpcdp.probe" -}}
+["mpcdp", "health", "--config", "/etc/mpcdp/{{ .Values.role }}.toml", "--seconds", "10"]
+{{- end -}}

@@ -1,0 +1,178 @@
+"""``mpcdp reproduce``: the paper's figures again, and what privacy costs beside other ways."""
+
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from mpcdp.errors import MpcdpError
+from mpcdp.reproduce.experiment import Experiment, Stage
+from mpcdp.reproduce.points import Point
+from mpcdp.reproduce.real import REAL_HEADER, disagreements, real_methods, run_for_real
+from mpcdp.reproduce.results import DEVIATION_HEADER, Results, deviation_cells
+from mpcdp.reproduce.settings import FULL, QUICK, RunSettings
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True)
+
+
+class _Table(StrEnum):
+    """A data set."""
+
+    KDDCUP99 = "kddcup99"
+    ADULT = "adult"
+    CALIFORNIA_HOUSING = "california-housing"
+    KDDCUP98 = "kddcup98"
+
+
+_TABLES = [_Table.KDDCUP99, _Table.ADULT, _Table.CALIFORNIA_HOUSING]
+_DATA = Annotated[Path | None, typer.Option(help="Folder of the tables' files; scikit-learn's fetchers without it.")]
+_OUTPUT = Annotated[Path, typer.Option(help="Folder for figures, results.json and report.html.")]
+_QUICK = Annotated[bool, typer.Option("--quick", help="m = 1,000, three budgets, five runs.")]
+_RUNS = Annotated[int | None, typer.Option(min=2, help="Runs of each point; 20, or 5 with --quick.")]
+_SEED = Annotated[int, typer.Option(min=0, help="Of numpy's generators; ours have none.")]
+
+
+@app.callback()
+def reproduce() -> None:
+    """The paper's figures again, and what privacy costs beside other ways. Public data only: it protects nothing."""
+
+
+@app.command()
+def figures(
+    data: _DATA = None,
+    quick: _QUICK = False,
+    table: Annotated[list[_Table], typer.Option(help="Data set; may be repeated.")] = _TABLES,
+    output: _OUTPUT = Path("mpcdp-figures"),
+    runs: _RUNS = None,
+    seed: _SEED = FULL.seed,
+    real: Annotated[bool, typer.Option("--real", help="Also run sessions of real processes and compare.")] = False,
+) -> None:
+    """Reproduce Figures 1 and 2 and Table 1 of the paper, with its calibration and with valid ones.
+
+    Example: mpcdp reproduce figures --data ~/tables --quick --table kddcup99
+    """
+    from mpcdp.reproduce.iterations import iteration_stages
+    from mpcdp.reproduce.sweep import sweep_stages
+
+    begin, console = time.monotonic(), Console()
+    experiments = _load(table, data, _settings(quick, runs, seed), console)
+    stages = [stage for each in experiments for stage in (*iteration_stages(each), *sweep_stages(each))]
+    points = _work(stages, console)
+    sessions = []
+    if real:
+        for each in experiments:
+            for method in real_methods(regression=each.table.regression):
+                with console.status(f"{each.table.title}: {method}, real processes"):
+                    sessions += run_for_real(each, method)
+    results = Results(
+        command=_command(), seconds=time.monotonic() - begin, experiments=experiments, points=points, real=sessions
+    )
+    page = results.save(output)
+    _print_deviations(results, console)
+    _print_sessions(results, console)
+    console.print(f"{page}: everything, with figures; {output / 'results.json'}: every number")
+    if failed := disagreements(sessions):
+        raise MpcdpError(
+            f"{len(failed)} of {len(sessions)} comparisons of real sessions with simulations disagree; see {page}"
+        )
+
+
+@app.command()
+def frontier(
+    data: _DATA = None,
+    quick: _QUICK = False,
+    table: Annotated[list[_Table], typer.Option(help="Data set; may be repeated.")] = _TABLES[:2],
+    output: _OUTPUT = Path("mpcdp-frontier"),
+    runs: _RUNS = None,
+    seed: _SEED = FULL.seed,
+) -> None:
+    """Draw accuracy over epsilon: ours, the paper's, noise of every owner's own, and central training on all records.
+
+    Example: mpcdp reproduce frontier --data ~/tables --quick
+    """
+    from mpcdp.reproduce.frontier import frontier_stages
+    from mpcdp.reproduce.frontier_report import save_frontier
+
+    begin, console = time.monotonic(), Console()
+    experiments = _load(table, data, _settings(quick, runs, seed), console)
+    points = _work([stage for each in experiments for stage in frontier_stages(each)], console)
+    page, cost = save_frontier(experiments, points, output, command=_command(), seconds=time.monotonic() - begin)
+    _print_table("What not pooling costs: accuracy of one pooled table less that of many owners", cost, console)
+    console.print(f"{page}: everything, with figures; {output / 'results.json'}: every number")
+
+
+def _settings(quick: bool, runs: int | None, seed: int) -> RunSettings:
+    chosen = replace(QUICK if quick else FULL, seed=seed)
+    return chosen if runs is None else replace(chosen, runs=runs)
+
+
+def _load(tables: Sequence[_Table], data: Path | None, settings: RunSettings, console: Console) -> list[Experiment]:
+    from mpcdp.reproduce.tables import load_table
+
+    experiments = []
+    for name in dict.fromkeys(tables):
+        with console.status(f"loading {name}"):
+            experiments.append(Experiment(load_table(name, data), settings))
+    return experiments
+
+
+def _work(stages: Sequence[Stage], console: Console) -> list[Point]:
+    """Do the work under a progress bar."""
+    points: list[Point] = []
+    with _progress(console) as progress:
+        whole = progress.add_task("all", total=len(stages))
+        for stage in stages:
+            begin, now = time.monotonic(), progress.add_task(stage.title, total=1.0)
+            points += stage.run(lambda share, now=now: progress.advance(now, share))  # type: ignore[misc]
+            progress.remove_task(now)
+            progress.advance(whole)
+            if not console.is_terminal:
+                console.print(f"{stage.title}: {time.monotonic() - begin:.0f} s")
+    return points
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Progress]:
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield progress
+
+
+def _command() -> str:
+    """Return the command as it was typed."""
+    return shlex.join(["mpcdp", *sys.argv[1:]])
+
+
+def _print_deviations(results: Results, console: Console) -> None:
+    if found := results.deviations:
+        rows = [deviation_cells(one) for one in found]
+        _print_table("Deviations from the paper's figures, iteration 1,400", [list(DEVIATION_HEADER), *rows], console)
+
+
+def _print_sessions(results: Results, console: Console) -> None:
+    if results.real:
+        rows = [run.cells() for run in results.real]
+        _print_table("Real sessions beside simulations", [list(REAL_HEADER), *rows], console)
+
+
+def _print_table(title: str, rows: Sequence[Sequence[str]], console: Console) -> None:
+    """Print rows of text under a header, which is the first of them."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in rows[0]:
+        table.add_column(name)
+    for row in rows[1:]:
+        table.add_row(*row)
+    console.print(table)

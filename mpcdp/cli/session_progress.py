@@ -1,0 +1,95 @@
+"""Running a network's processes from the command line: progress while they run, and what came of it."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from mpcdp.errors import PeerError
+from mpcdp.local_network import AFTERMATH_SECONDS, LocalNetwork, ProcessResult, first_cause
+from mpcdp.task import Task
+
+__all__ = ["SessionRun", "run_network"]
+
+
+@dataclass(frozen=True)
+class SessionRun:
+    """How a network's session went.
+
+    Args:
+        results: of every process.
+        seconds: from the start of the first process to the end of the last.
+        model: the released model's file at the coordinator.
+    """
+
+    results: tuple[ProcessResult, ...]
+    seconds: float
+    model: Path
+
+
+def run_network(folder: Path, task: Task, console: Console, *, seconds: float, quiet: bool) -> SessionRun:
+    """Run all processes of a network's folder to the end of its session.
+
+    Args:
+        folder: made by `mpcdp network new`.
+        task: the network's task.
+        console: for progress bars, with the time that is left.
+        seconds: how long it may take at most.
+        quiet: show nothing.
+
+    Raises:
+        PeerError: a process failed; the one whose failure explains the others' is named, with what its log says.
+    """
+    start = time.monotonic()
+    with LocalNetwork(folder) as network:
+        if not quiet:
+            console.print(f"Starting {len(network.names)} processes on loopback, mutual TLS between them ...")
+        network.start()
+        with _bars(console, quiet=quiet) as progress:
+            follow = _Follower(network, task, progress).update
+            results = network.wait(seconds, progress=follow, after_failure=AFTERMATH_SECONDS)
+        model = network.state(task.coordinator.name) / "model.json"
+    if (cause := first_cause(results)) is not None:
+        raise PeerError(cause.name, cause.problem())
+    return SessionRun(results, time.monotonic() - start, model)
+
+
+def _bars(console: Console, *, quiet: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description:<16}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=quiet,
+        transient=True,
+    )
+
+
+class _Follower:
+    """Moves the bars as the coordinator's log grows."""
+
+    def __init__(self, network: LocalNetwork, task: Task, progress: Progress) -> None:
+        self._network = network
+        self._coordinator = task.coordinator.name
+        self._progress = progress
+        self._joined = progress.add_task("owners joined", total=len(task.owners))
+        self._rounds = progress.add_task("rounds", total=None, start=False)
+        self._started = False
+
+    def update(self) -> None:
+        """Read the log and move the bars."""
+        joined: set[str] = set()
+        for entry in self._network.events(self._coordinator):
+            match entry.get("event"):
+                case "owner joined":
+                    joined.add(str(entry.get("owner")))
+                case "session opened" if not self._started:
+                    self._started = True
+                    self._progress.start_task(self._rounds)
+                case "round released":
+                    self._progress.update(self._rounds, completed=int(entry["round"]) + 1, total=int(entry["rounds"]))
+        self._progress.update(self._joined, completed=len(joined))

@@ -1,0 +1,146 @@
+"""Any PyTorch module, by empirical risk minimisation with clipped per-record gradients."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpcdp.data.schema import Schema
+from mpcdp.estimators.base import PrivateClassifier, number_label
+from mpcdp.estimators.federation import Federation
+from mpcdp.estimators.inputs import Bounds
+from mpcdp.learning.model import TrainedModel
+
+__all__ = ["PrivateERM"]
+
+
+class PrivateERM(PrivateClassifier):
+    """A PyTorch module trained across owners: a classifier with cross entropy, a regressor with squared error.
+
+    Args:
+        module: the factory of the module, a function that every process can import or its name,
+            ``"package.module:function"``; called as ``function(inputs=d, outputs=K)``.
+        loss: ``"cross-entropy"`` (give ``classes``) or ``"squared-error"`` (give ``target_bounds``).
+        epsilon: of (epsilon, delta)-differential privacy, for one fit; required.
+        delta: likewise; well below one over the number of records; required.
+        bounds: public bounds of the features; see `PrivateLogisticRegression`; required.
+        classes: what y may hold, with cross entropy.
+        target_bounds: public bounds of the number to predict, with squared error.
+        federation: where sessions run; required.
+        regularization: lambda of (lambda / 2) ||theta||^2.
+        rounds: chosen from public numbers when left out, as are the next two.
+        learning_rate: of a step.
+        clipping_norm: every record's gradient is shortened to it.
+        seed: public; of the module's first parameters.
+        row_radius: see `PrivateLogisticRegression`.
+    """
+
+    def __init__(
+        self,
+        module: str | Callable[..., Any] = "mpcdp.learning.modules:small_mlp",
+        loss: Literal["cross-entropy", "squared-error"] = "cross-entropy",
+        *,
+        epsilon: float | None = None,
+        delta: float | None = None,
+        bounds: Bounds | None = None,
+        classes: Sequence[Any] | None = None,
+        target_bounds: tuple[float, float] | None = None,
+        federation: Federation | None = None,
+        regularization: float = 1e-4,
+        rounds: int | None = None,
+        learning_rate: float | None = None,
+        clipping_norm: float | None = None,
+        seed: int = 0,
+        row_radius: float | None = None,
+    ) -> None:
+        self.module = module
+        self.loss = loss
+        self.epsilon = epsilon
+        self.delta = delta
+        self.bounds = bounds
+        self.classes = classes
+        self.target_bounds = target_bounds
+        self.federation = federation
+        self.regularization = regularization
+        self.rounds = rounds
+        self.learning_rate = learning_rate
+        self.clipping_norm = clipping_norm
+        self.seed = seed
+        self.row_radius = row_radius
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the class, or the number, of each row, shape (n,)."""
+        if self._is_regressor:
+            scores = self._scores(X)
+            return np.asarray(self.model_.record_schema.label.unscale(scores))
+        return super().predict(X)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy, or R^2 for numbers; on private rows, it is outside of every guarantee."""
+        if not self._is_regressor:
+            return float(super().score(X, y, sample_weight))
+        from sklearn.metrics import r2_score
+
+        return float(r2_score(y, self.predict(X), sample_weight=sample_weight))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        if self._is_regressor:
+            from sklearn.utils import RegressorTags
+
+            tags.estimator_type, tags.classifier_tags, tags.regressor_tags = "regressor", None, RegressorTags()
+        return tags
+
+    @property
+    def _is_regressor(self) -> bool:
+        return self.loss == "squared-error"
+
+    def _label(self) -> dict[str, Any]:
+        return number_label(self.target_bounds) if self._is_regressor else super()._label()
+
+    def _keep(self, model: TrainedModel, federation: Federation) -> None:
+        super()._keep(model, federation)
+        if self._is_regressor:
+            del self.classes_
+
+    def _check_target(self, y: Any) -> NDArray[Any]:
+        return np.asarray(y, dtype=np.float64) if self._is_regressor else super()._check_target(y)
+
+    def _label_cells(self, y: NDArray[Any]) -> Any:
+        return y if self._is_regressor else super()._label_cells(y)
+
+    def _sections(self, record_counts: Sequence[int], schema: Schema) -> dict[str, dict[str, Any]]:
+        chosen = {name: getattr(self, name) for name in ("rounds", "learning_rate", "clipping_norm")}
+        return {
+            "model": {
+                "kind": "module",
+                "regularization": float(self.regularization),
+                "factory": _name_of(self.module),
+                "loss": self.loss,
+                "seed": int(self.seed),
+            },
+            "method": {
+                "kind": "gradient-perturbation",
+                **{name: value for name, value in chosen.items() if value is not None},
+            },
+        }
+
+
+def _name_of(module: str | Callable[..., Any]) -> str:
+    """Return the name by which every process imports a factory.
+
+    Raises:
+        ValueError: other processes could not import it.
+    """
+    if isinstance(module, str):
+        return module
+    name = f"{module.__module__}:{module.__qualname__}"
+    if module.__module__ == "__main__" or "." in module.__qualname__:
+        raise ValueError(
+            f"module: other processes cannot import {name}; put the function into a file of its own, at top level"
+        )
+    if getattr(importlib.import_module(module.__module__), module.__qualname__, None) is not module:
+        raise ValueError(f"module: {name} is not this function; give one that can be imported by its name")
+    return name

@@ -1,0 +1,41 @@
+"""The page: facts and pictures into one HTML file that loads nothing from anywhere."""
+
+from pathlib import Path
+
+from mpcdp.report.facts import Facts
+from mpcdp.report.pictures import budget_bar, quality_curve, trade_off
+
+__all__ = ["render"]
+
+
+def render(facts: Facts) -> str:
+    """Return the report as one self-contained HTML page."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    privacy = facts.model.privacy
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["percent"] = _percent
+    template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
+    has_limit = facts.spent is not None and facts.limit is not None
+    return template.render(
+        facts=facts,
+        model=facts.model,
+        privacy=privacy,
+        statement=privacy.text.splitlines(),
+        is_number=facts.model.record_schema.label.kind == "number",
+        trade_off=Markup(trade_off(epsilon=privacy.epsilon, delta=privacy.delta)),  # noqa: S704 (numbers only)
+        curve=Markup(quality_curve(facts.rounds)) if len(facts.rounds) > 1 else None,  # noqa: S704
+        bar=Markup(budget_bar(spent=facts.spent.epsilon, limit=facts.limit.epsilon))  # noqa: S704
+        if has_limit and facts.spent is not None and facts.limit is not None
+        else None,
+    )
+
+
+def _percent(share: float) -> str:
+    """Write a probability for people, rounded up: a bound must not look smaller than it is."""
+    for digits in (1, 2, 4):
+        step = 10.0**-digits
+        if share * 100 >= step:
+            return f"{min(100.0, -(-share * 100 // step) * step):.{digits}f} %"
+    return f"{share * 100:.2g} %"

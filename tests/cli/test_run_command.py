@@ -1,0 +1,101 @@
+"""``mpcdp run``: all processes of a network, or one from its config."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import tomli_w
+
+from mpcdp.learning.model import TrainedModel
+
+OWNERS = {"clinic-a": 50, "clinic-b": 30}
+
+
+def _mpcdp(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from mpcdp.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=200)
+
+
+@pytest.fixture(name="folder")
+def _folder(tmp_path: Path) -> Path:
+    task = {
+        "task": {"version": 1, "name": "run"},
+        "model": {"kind": "logistic-regression", "regularization": 0.05},
+        "method": {"kind": "gradient-perturbation", "rounds": 3},
+        "privacy": {"epsilon": 8.0, "delta": 1e-5, "mechanism": "gaussian", "noise": "per-party"},
+        "schema": {
+            "label": {"column": "ill", "classes": ["no", "yes"]},
+            "features": [{"name": "age", "lower": 0.0, "upper": 100.0}],
+        },
+        "deadlines": {"start_seconds": 240.0},
+        "coordinator": {"name": "coordinator"},
+        "compute_parties": [{"name": "party-1"}, {"name": "party-2"}],
+        "owners": [{"name": name, "record_count": count} for name, count in OWNERS.items()],
+    }
+    (tmp_path / "task.toml").write_bytes(tomli_w.dumps(task).encode())
+    assert _mpcdp("network", "new", "net", "--task", "task.toml", "--quiet", cwd=tmp_path).stdout == ""
+    for name, count in OWNERS.items():
+        ages = np.linspace(0, 100, count)
+        lines = [f"{age:.1f},{'yes' if age > 50 else 'no'}" for age in ages]
+        (tmp_path / "net" / name / "table.csv").write_text("\n".join(["age,ill", *lines]) + "\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "either the folder of a network or --config"),
+        (("net", "--config", "net/clinic-a/owner.toml"), "either the folder of a network or --config"),
+        (("nowhere",), "mpcdp network new"),
+        (("--config", "missing.toml"), "missing.toml: cannot be read"),
+        (("--config", "task.toml"), "role"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(folder: Path, arguments: tuple[str, ...], words: str) -> None:
+    result = _mpcdp("run", *arguments, cwd=folder)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_one_process_ends_with_its_own_exit_code(folder: Path) -> None:
+    """An owner whose table is not the declared one stops before it joins, and the shell learns why."""
+    (folder / "net" / "clinic-a" / "table.csv").write_text("age,ill\n1,no\n")
+    result = _mpcdp("run", "--config", "net/clinic-a/owner.toml", cwd=folder)
+    assert result.returncode == 2
+    assert "1 records, but the task declares 50" in json.loads(result.stderr.splitlines()[-1])["problem"]
+
+
+@pytest.mark.slow
+def test_when_it_is_terminated_no_process_is_left(folder: Path) -> None:
+    command = [sys.executable, "-c", "from mpcdp.cli import main; main()", "run", "net", "--quiet"]
+    with subprocess.Popen(command, cwd=folder) as process:
+        end = time.monotonic() + 100
+        while not (children := psutil.Process(process.pid).children(recursive=True)) and time.monotonic() < end:
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
+    assert children
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
+
+
+@pytest.mark.slow
+def test_a_network_runs_and_its_second_run_is_refused(folder: Path) -> None:
+    result = _mpcdp("run", "net", "--json", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    figures = json.loads(result.stdout)
+    assert set(figures["exit_codes"].values()) == {0}
+    assert (figures["processes"], figures["owners"], figures["epsilon"]) == (5, ["clinic-a", "clinic-b"], 8.0)
+    assert TrainedModel.load(folder / figures["model"]).task == "run"
+    begin = time.monotonic()
+    again = _mpcdp("run", "net", "--quiet", cwd=folder)
+    assert again.returncode == 4
+    assert "runs once only" in again.stderr
+    assert time.monotonic() - begin < 180  # the others do not wait for the 240 seconds of the task

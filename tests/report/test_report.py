@@ -1,0 +1,130 @@
+"""The report: true, complete, self-contained, and no text of a file becomes markup."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mpcdp.data.schema import Schema
+from mpcdp.errors import InputError
+from mpcdp.learning.model import PrivacyStatement, TrainedModel
+from mpcdp.privacy.attacks import success_bound
+from mpcdp.privacy.budget import PrivacyBudget
+from mpcdp.privacy.ledger import Ledger
+from mpcdp.report import gather, render
+
+COST = PrivacyBudget(epsilon=1.0, delta=1e-6)
+SCRIPT = "<script>alert(1)</script>"
+
+
+@pytest.fixture(name="state")
+def _state(tmp_path: Path) -> Path:
+    schema = {
+        "label": {"column": f"ill {SCRIPT}", "classes": ["no", "yes"]},
+        "features": [{"name": "age", "lower": 0.0, "upper": 100.0}],
+    }
+    model = TrainedModel(
+        task="trial",
+        task_digest="00" * 32,
+        session="11" * 32,
+        kind="logistic-regression",
+        record_schema=Schema.model_validate(schema),
+        coefficients=(1.0, 0.0),
+        owners=("hospital-1", "hospital-2"),
+        privacy=PrivacyStatement(
+            epsilon=1.0, delta=1e-6, relation="replace-one", text="First line.\nIt assumes things."
+        ),
+    )
+    model.save(tmp_path / "model.json")
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        ledger.charge(bytes(32), b"\x11" * 32, "trial", COST, releases=2)
+        ledger.record_releases(b"\x11" * 32, [["hospital-1", "hospital-2"]] * 2)
+        ledger.charge(b"\1" * 32, b"\x12" * 32, "other", COST, releases=1)
+    return tmp_path
+
+
+class _Page(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+        self.text = " ".join(self.text.split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_it_says_what_was_released_to_whom_and_what_is_left(state: Path) -> None:
+    page = _Page(render(gather(state, limit=PrivacyBudget(epsilon=5.0, delta=1e-5))))
+    for words in (
+        "Privacy report: trial",
+        "in 2 releases",
+        "2 owners: hospital-1, hospital-2",
+        "paid for 2 sessions: epsilon = 2, delta = 2e-06 in total",
+        "Left: epsilon = 3, delta = 8e-06",
+        "First line.",
+        "It assumes things.",
+        "no public test records were given",
+    ):
+        assert words in page.text, words
+    assert sum(tag == "svg" for tag, _ in page.tags) == 2
+
+
+def test_the_words_are_the_bounds(state: Path) -> None:
+    page = _Page(render(gather(state)))
+    shown = re.search(r"guess right in at most ([0-9.]+) % of all cases", page.text)
+    assert shown is not None
+    exact = 100 * success_bound(epsilon=1.0, delta=1e-6)
+    assert exact <= float(shown[1]) <= exact + 0.1  # rounded up
+    for rate, bound in gather(state).attacks:
+        assert bound == pytest.approx(min(np.e * rate + 1e-6, 1 - (1 - 1e-6 - rate) / np.e))
+    assert "No limit is known" in page.text
+
+
+def test_it_loads_nothing_and_runs_nothing(state: Path) -> None:
+    text = render(gather(state))
+    page = _Page(text)
+    assert SCRIPT not in text
+    assert SCRIPT in page.text  # as text, in the label's name
+    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in page.tags}
+    attributes = {name for _, attributes in page.tags for name in attributes}
+    assert not {"src", "href", "srcset"} & attributes
+    assert "url(" not in text
+    assert "http" not in text
+
+
+def test_accuracy_is_on_public_records_and_rounds_come_from_the_log(state: Path) -> None:
+    (state / "public.csv").write_text(f'age,"ill {SCRIPT}"\n90,yes\n80,yes\n10,no\n20,yes\n')
+    log = [{"event": "round released", "epsilon": 0.1 * t, "validation": 0.5 + 0.1 * t} for t in range(1, 4)]
+    (state / "log.jsonl").write_text("\n".join(map(json.dumps, log)) + "\nnot json\n")
+    facts = gather(state, test=state / "public.csv", log=state / "log.jsonl")
+    assert (facts.accuracy, facts.test_records) == (0.75, 4)
+    np.testing.assert_allclose(facts.rounds, [(0.1, 0.6), (0.2, 0.7), (0.3, 0.8)])
+    page = _Page(render(facts))
+    assert "Accuracy 0.750 on 4 public test records" in page.text
+    assert "round by round" in page.text
+
+
+def test_without_a_ledger_or_a_model(state: Path) -> None:
+    (state / "ledger.db").unlink()
+    facts = gather(state)
+    assert facts.to_json()["spent"] is None
+    assert "no ledger" in _Page(render(facts)).text
+    (state / "model.json").unlink()
+    with pytest.raises(InputError, match="state folder of an owner"):
+        gather(state)
+
+
+def test_figures_for_programs(state: Path) -> None:
+    document: dict[str, Any] = json.loads(json.dumps(gather(state).to_json()))
+    assert document["spent"] == {"epsilon": 2.0, "delta": 2e-6}
+    assert document["releases"] == 2
+    assert document["attacker_success"] == pytest.approx(success_bound(epsilon=1.0, delta=1e-6))
