@@ -113,7 +113,7 @@ def test_processes_listen_on_one_loopback_port_each_and_owners_on_none(tmp_path:
 
 @pytest.mark.slow  # between threads: tests/roles
 def test_a_task_runs_once(tmp_path: Path) -> None:
-    """Owners and parties remember a finished session on disk and refuse a second one of the same task."""
+    """Everybody remembers a finished session on disk, and there is no second one of the same task."""
     made = make_network(tmp_path, task_document([10, 10], parties=2, start_seconds=8.0))
     with made.processes() as network:
         network.start()
@@ -122,20 +122,28 @@ def test_a_task_runs_once(tmp_path: Path) -> None:
     with made.processes() as network:
         network.start()
         again = _by_name(network.wait(DEADLINE))
-    assert again["owner-1"].exit_code == 3
-    assert "test" in again["owner-1"].problem()
-    assert all(result.exit_code != 0 for result in again.values())
-    # An owner that lost its ledger is stopped by the parties' journals.
+        said = [
+            name for name in network.names if any("task is over" in str(e.get("event")) for e in network.events(name))
+        ]
+    assert set(said) == {"coordinator", "party-1", "party-2", "owner-1", "owner-2"}
+    assert {name for name, result in again.items() if result.exit_code} == {"dealer"}
+    assert "then all is well" in again["dealer"].problem()
+    assert made.model_path("coordinator").read_bytes() == model
+    # An owner that lost its model is stopped by its ledger, and one that lost its ledger by the parties' journals.
     for owner in ("owner-1", "owner-2"):
-        for file in (made.folder / owner / "state").glob("ledger.db*"):
-            file.unlink()
+        made.model_path(owner).unlink()
+    for file in (made.folder / "coordinator" / "state").iterdir():
+        file.unlink()
+    for file in (made.folder / "owner-2" / "state").glob("ledger.db*"):
+        file.unlink()
     with made.processes() as network:
         network.start()
         third = _by_name(network.wait(DEADLINE))
-    assert third["coordinator"].exit_code == 3
-    assert third["coordinator"].problem().startswith(("party-1", "party-2"))
-    assert "already" in third["coordinator"].problem()
-    assert made.model_path("coordinator").read_bytes() == model
+    assert third["owner-1"].exit_code == 3
+    assert "runs once" in third["owner-1"].problem()
+    assert third["coordinator"].exit_code == 4
+    assert not made.model_path("coordinator").exists()
+    assert not made.model_path("owner-2").exists()
 
 
 @pytest.mark.parametrize(
