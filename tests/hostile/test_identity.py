@@ -17,7 +17,7 @@ from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.transport import codec, frames
 from mpcdp.transport.access import CALLERS, MESH, REACH
 from mpcdp.transport.channel import Role
-from mpcdp.transport.grpc.options import PACKAGE
+from mpcdp.transport.grpc.options import path_of
 from mpcdp.transport.messages import Aggregate, Attendance, DealRequest, Enrolment, SessionRef
 from mpcdp.transport.tls import Authority
 
@@ -79,7 +79,7 @@ def _call(made: TestNetwork, server: str, pair: tuple[bytes | None, bytes | None
     options = [("grpc.ssl_target_name_override", made.task.member(server, _role(made, server)).certificate)]
     with grpc.secure_channel(address, credentials, options=options) as channel:
         try:
-            start: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(PACKAGE + method)
+            start: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(path_of(method))
             list(start(iter([data]), timeout=3))
         except grpc.RpcError as error:
             return str(error.code().name)

@@ -24,7 +24,7 @@ from mpcdp.errors import IdentityError, MpcdpError, ProtocolError
 from mpcdp.transport import codec, frames
 from mpcdp.transport.access import CALLERS, MESH, REACH
 from mpcdp.transport.channel import Member
-from mpcdp.transport.grpc.options import PACKAGE
+from mpcdp.transport.grpc.options import path_of
 from mpcdp.transport.in_process import Parcel
 from mpcdp.transport.reader import Reader
 
@@ -266,7 +266,7 @@ def test_damaged_messages_over_tls_are_refused_and_the_server_goes_on(
             receiver, _, method = targets[case].partition(":")
             network = networks[case]
             channel = network._channel(member(receiver))
-            start: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(PACKAGE + method)
+            start: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(path_of(method))
             call = start(iter(mutate_call(written[case], others, generator)), timeout=10)
             try:
                 list(call)
