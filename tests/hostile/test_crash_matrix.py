@@ -28,10 +28,23 @@ def farm() -> Iterator[Farm]:
 )
 def test_a_process_that_dies_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash: Crash) -> None:
     """Between threads."""
-    hurried(monkeypatch)
     without_noise(monkeypatch)
+    _die_and_come_back(tmp_path, monkeypatch, crash, noise=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("crash", MATRIX[::4], ids=str)
+def test_noise_is_the_same_to_everybody_after_a_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash: Crash
+) -> None:
+    """With noise: every party, in every life, opens one vector for a round, and all models are of these vectors."""
+    _die_and_come_back(tmp_path, monkeypatch, crash, noise=True)
+
+
+def _die_and_come_back(folder: Path, monkeypatch: pytest.MonkeyPatch, crash: Crash, *, noise: bool) -> None:
+    hurried(monkeypatch)
     died = threading.Event()
-    world, task = make_world(tmp_path, crash.setting, monkeypatch)
+    world, task = make_world(folder, crash.setting, monkeypatch)
 
     def fire() -> None:
         if not died.is_set():
@@ -44,7 +57,7 @@ def test_a_process_that_dies_and_comes_back(tmp_path: Path, monkeypatch: pytest.
         assert died.wait(SECONDS), f"{crash.victim} never came to that point"
         world.restart(crash.victim)
         world.join(SECONDS)
-        well = check_end(world, task)
+        well = check_end(world, task, noise=noise)
         assert well or (crash.missed and world.errors().keys() == {crash.victim}), world.errors()
 
 
