@@ -1,6 +1,7 @@
 """A released model as a file: coefficients, the schema they belong to, and the privacy they cost."""
 
 import json
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ from mpcdp.data.schema import Schema
 from mpcdp.errors import InputError
 from mpcdp.learning.module_model import ModuleModel, RecordLoss
 from mpcdp.learning.scores import output_count, scores
+from mpcdp.private_files import sync_folder
 
 __all__ = ["ModuleSource", "PrivacyStatement", "TrainedModel"]
 
@@ -86,11 +88,15 @@ class TrainedModel(BaseModel):
         return self
 
     def save(self, path: Path) -> None:
-        """Write the model, replacing the file in one step."""
+        """Write the model, replacing the file in one step; it is on disk when this returns."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(path.name + ".part")
-        temporary.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(self.model_dump_json(indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)
 
     @classmethod
     def load(cls, path: Path) -> "TrainedModel":

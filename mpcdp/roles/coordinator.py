@@ -268,10 +268,12 @@ class Coordinator:
         """Ask for a round, as often as it takes, always for the same owners."""
         with self._monitor.changed:
             expected = OwnerSet.of(self._positions[owner] for owner in self._attending) if asked is None else asked
+        if asked is None:
+            # Before owners hear of the round: from then on they wait for it, and attend again only afterwards.
+            self._open_journal().ask(ref, round_index, expected)
+        with self._monitor.changed:
             self._progress.open_round = round_index
         self._publish(ref)
-        if asked is None:
-            self._open_journal().ask(ref, round_index, expected)
         request = Aggregate(ref=ref, round_index=round_index, owners=expected)
         parties = [self._network.compute_party(party) for party in self._parties]
         releases = _together(

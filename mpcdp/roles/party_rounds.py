@@ -92,16 +92,17 @@ class PartyRounds(PartyChecks):
     def _check_owner_set(self, owners: OwnerSet) -> None:
         if not owners <= self._enrolled():
             raise ProtocolError("the round's owner set has strangers: run the same version of mpcdp everywhere")
+        missing = ", ".join(owner_names(self._task, OwnerSet.of(range(len(self._task.owners))) - owners))
         if record_count(self._task, owners) < self._plan.minimum_records:
             raise ProtocolError(
                 f"the owners left have {record_count(self._task, owners)} records, fewer than the task's "
-                f"{self._plan.minimum_records}: see the logs of those that are missing"
+                f"{self._plan.minimum_records}: see the logs of those that are missing, {missing}"
             )
         if len(owners) < self._plan.minimum_owners:
             raise ProtocolError(
                 f"only {len(owners)} owners both uploaded and enrolled at every compute party"
                 + (" and passed the contribution check" if self._plan.contribution_check is not None else "")
-                + f", fewer than the task's {self._plan.minimum_owners}: see the logs of the others"
+                + f", fewer than the task's {self._plan.minimum_owners}: see the logs of the others, {missing}"
             )
 
     def _enrolled(self) -> OwnerSet:
@@ -126,9 +127,9 @@ class PartyRounds(PartyChecks):
             nonces = tuple(self._uploads[position].nonce for position in owners)
             history, noise = self._place()
         if len(owners) < self._plan.minimum_owners:
-            missing = owner_names(self._task, request.owners - owners)
+            everybody = OwnerSet.of(range(len(self._task.owners)))
             raise PeerTimeout(
-                ", ".join(missing) or "owners",
+                ", ".join(owner_names(self._task, everybody - owners)),
                 f"nothing arrived within {self._task.deadlines.contribution_seconds:g} s, and only {len(owners)} "
                 f"of the {self._plan.minimum_owners} owners the task needs are left: see the owner's log",
                 final=True,

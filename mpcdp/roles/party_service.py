@@ -145,6 +145,21 @@ class PartyService:
         except TimeoutError:
             raise PeerTimeout(self._name, f"it was not ready within {seconds:g} s: see its log") from None
 
+    def _wait_until_ready(self, round_index: int) -> None:
+        """Wait until this party knows what the others know, and has repeated the round it is bound to.
+
+        After a power cut at all parties the caller may know that round's release, and be at the next one already.
+
+        Args:
+            round_index: what the call is about: it does not wait for its own round.
+        """
+        self._wait_for(self._ready)
+        with self._monitor.changed:
+            repeats = self._adopted is not None and round_index > self._history.rounds
+            repeated = self._round_bound
+        if repeats:
+            self._wait_for(repeated)
+
     # -- owners ----------------------------------------------------------------------------------------------------
 
     def enrol(self, caller: str, enrolment: Enrolment) -> NoiseUse | None:
@@ -185,7 +200,7 @@ class PartyService:
         if upload.values.shape != (self._plan.dimension,):
             raise ProtocolError(f"{caller}: the share has {upload.values.size} coordinates, not {self._plan.dimension}")
         position = self._position_of(caller)
-        self._wait_for(self._ready)
+        self._wait_until_ready(upload.round_index)
         with self._monitor.changed:
             owners = self._owners_of_past_round(caller, position, upload)
             if owners is None:
@@ -242,7 +257,7 @@ class PartyService:
     def outcome(self, caller: str, ref: SessionRef) -> Outcome:
         """Tell an owner what was released so far."""
         self._check(ref)
-        self._wait_for(self._ready)
+        self._wait_until_ready(self._plan.rounds)
         with self._monitor.changed:
             return self._history.outcome
 
@@ -251,7 +266,7 @@ class PartyService:
     def aggregate(self, caller: str, request: Aggregate) -> Release:
         """Run the next round of the plan and return what was revealed; asked again, return the same."""
         self._check(request.ref)
-        self._wait_for(self._ready)
+        self._wait_until_ready(request.round_index)
         with self._monitor.changed:
             current = self._history.rounds
             last = self._last

@@ -81,10 +81,11 @@ class InProcessWorld:
             yield
         finally:
             with self._lock:
-                self._receptions.pop(name, None)
+                if self._receptions.get(name) is reception:  # else it was killed, and another may have come since
+                    del self._receptions[name]
             end = time.monotonic() + _GRACE_SECONDS
             for call in self._calls_of(name):
-                if call.peer == name:
+                if call.reception is reception:
                     call.finish(end - time.monotonic())
 
     def start(self, caller: Member, peer: Member, method: str, messages: Iterable[bytes], seconds: float) -> Stream:
@@ -202,8 +203,8 @@ class _InProcessCall:
     def __init__(self, caller: Member, reception: Reception, method: str, seconds: float, fault: Fault | None) -> None:
         self.caller = caller.name
         self.peer = reception.me.name
+        self.reception = reception
         self._certificate = caller.certificate
-        self._reception = reception
         self._method = method
         self._seconds = seconds
         self._fault = fault
@@ -259,8 +260,8 @@ class _InProcessCall:
 
     def _answer(self) -> None:
         try:
-            caller = self._reception.identify([self._certificate])
-            for message in self._reception.answer(caller, self._method, self._requests, self._when_gone):
+            caller = self.reception.identify([self._certificate])
+            for message in self.reception.answer(caller, self._method, self._requests, self._when_gone):
                 self._answers.put(self._carry(self.peer, self.caller, message))
             self._answers.end()
         except _Gone:

@@ -52,10 +52,12 @@ class Sockets:
     Args:
         listening: ports it listened at.
         called: host and port of every connection it opened.
+        others: lines about sockets of other protocols than TCP, after their table.
     """
 
     listening: set[int] = field(default_factory=set)
     called: set[tuple[str, int]] = field(default_factory=set)
+    others: set[str] = field(default_factory=set)
 
 
 class ComposeNetwork:
@@ -120,11 +122,16 @@ class ComposeNetwork:
     def _note(self, name: str, pid: int) -> None:
         """Read the sockets of a process's network namespace."""
         sockets = self.sockets[name]
-        for table in ("tcp", "tcp6"):
+        for table in ("tcp", "tcp6", "udp", "udp6", "udplite", "raw", "raw6", "icmp", "packet"):
             try:
                 lines = Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
+            except FileNotFoundError:
+                continue  # a protocol that this kernel does not have, or a process that has ended
             except OSError:
                 return
+            if not table.startswith("tcp"):
+                sockets.others |= {f"{table}: {line}" for line in lines}
+                continue
             entries = [line.split() for line in lines]
             sockets.listening |= {int(entry[1].rpartition(":")[2], 16) for entry in entries if entry[3] == _LISTEN}
             for entry in entries:

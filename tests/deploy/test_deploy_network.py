@@ -63,6 +63,8 @@ def test_only_the_declared_ports_were_open(network: tuple[ComposeNetwork, dict[s
     running, _, _ = network
     for member in task.members():
         assert running.sockets[member.name].listening == (set() if member.role == "owner" else {5001})
+        # Each namespace has one process in it. Names come from /etc/hosts, so that not even a resolver is asked.
+        assert running.sockets[member.name].others == set()
 
 
 def test_connections_were_those_of_the_firewall_table(

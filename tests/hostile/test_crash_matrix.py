@@ -1,0 +1,106 @@
+"""Processes that die at named points of the protocol, and are started again with the same config and state."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import hostile_network
+import pytest
+from crash_matrix import MATRIX, Crash
+from crash_points import arm
+from farmed_network import Farm, FarmedNetwork
+from hostile_network import check_ends, check_result, make, note, succeeded
+from thread_sessions import SECONDS, check_end, hurried, make_world, without_noise
+
+
+@pytest.fixture(scope="module")
+def farm() -> Iterator[Farm]:
+    with Farm() as farm:
+        yield farm
+
+
+@pytest.mark.parametrize(
+    "crash",
+    [pytest.param(each, marks=() if number % 24 == 20 else pytest.mark.slow) for number, each in enumerate(MATRIX)],
+    ids=str,
+)
+def test_a_process_that_dies_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash: Crash) -> None:
+    """Between threads."""
+    without_noise(monkeypatch)
+    _die_and_come_back(tmp_path, monkeypatch, crash, noise=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("crash", MATRIX[::4], ids=str)
+def test_noise_is_the_same_to_everybody_after_a_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash: Crash
+) -> None:
+    """With noise: every party, in every life, opens one vector for a round, and all models are of these vectors."""
+    _die_and_come_back(tmp_path, monkeypatch, crash, noise=True)
+
+
+def _die_and_come_back(folder: Path, monkeypatch: pytest.MonkeyPatch, crash: Crash, *, noise: bool) -> None:
+    hurried(monkeypatch)
+    died = threading.Event()
+    world, task = make_world(folder, crash.setting, monkeypatch)
+
+    def fire() -> None:
+        if not died.is_set():
+            died.set()
+            world.die(crash.victim)
+
+    arm(crash.point, fire, counts=lambda subject: world.name_of(subject) == crash.victim, patch=monkeypatch.setattr)
+    with world:
+        world.start()
+        assert died.wait(SECONDS), f"{crash.victim} never came to that point"
+        world.restart(crash.victim)
+        world.join(SECONDS)
+        well = check_end(world, task, noise=noise)
+        assert well or (crash.missed and world.errors().keys() == {crash.victim}), world.errors()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize("crash", [each for each in MATRIX if each.real], ids=str)
+def test_a_process_that_is_killed_and_started_again(tmp_path: Path, farm: Farm, crash: Crash) -> None:
+    made = make(tmp_path, crash.setting)
+    start = time.monotonic()
+    with FarmedNetwork(made.folder, farm) as network:
+        network.arm(crash.victim, crash.real_text)
+        network.start()
+        assert network.wait_for_death(crash.victim, hostile_network.SECONDS), f"{crash.victim} never came to that point"
+        network.start(crash.victim)
+        results = {result.name: result for result in network.wait(hostile_network.SECONDS)}
+    note(crash, start, results)
+    check_ends(network, results)
+    check_result(made, results)
+    assert succeeded(results)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize(
+    ("victim", "text"),
+    [
+        ("owner-1", "after privacy.ledger:Ledger.charge"),
+        ("party-1", "after transport.mesh:LinkMesh.exchange [agree]"),
+        ("dealer", "after roles.dealer:Dealer.open_session"),
+        ("coordinator", "before transport.clients:ComputePartyClient.aggregate"),
+    ],
+)
+def test_a_process_that_freezes_and_goes_on(tmp_path: Path, farm: Farm, victim: str, text: str) -> None:
+    """Longer than it takes the others to notice: the rest of its life begins with broken connections."""
+    made = make(tmp_path, "gradient joint 2")
+    start = time.monotonic()
+    with FarmedNetwork(made.folder, farm) as network:
+        network.arm(victim, f"stop {text}")
+        network.start()
+        network.wait_for_stop(victim, hostile_network.SECONDS)
+        time.sleep(12.0)
+        network.signal(victim, signal.SIGCONT)
+        results = {result.name: result for result in network.wait(hostile_network.SECONDS)}
+    note(f"{victim} frozen", start, results)
+    check_ends(network, results)
+    check_result(made, results)
