@@ -70,7 +70,7 @@ class _Network(InProcessNetwork):
         self.life = life
 
     @contextmanager
-    def serve(self, service: Services) -> Iterator[None]:
+    def serve(self, service: Services | None) -> Iterator[None]:
         if self.life.dead:
             raise Killed
         with nullcontext() if self.life.clone else super().serve(service):

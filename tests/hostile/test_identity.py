@@ -18,7 +18,7 @@ from mpcdp.transport import codec, frames
 from mpcdp.transport.access import CALLERS, MESH, REACH
 from mpcdp.transport.channel import Role
 from mpcdp.transport.grpc.options import path_of
-from mpcdp.transport.messages import Aggregate, Attendance, DealRequest, Enrolment, SessionRef
+from mpcdp.transport.messages import Aggregate, Attendance, DealRequest, Enrolment, Greeting, SessionRef
 from mpcdp.transport.tls import Authority
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -95,6 +95,10 @@ def _address(made: TestNetwork, server: str) -> str:
     return str(tomllib.loads((made.folder / server / f"{role}.toml").read_text())["listen"])
 
 
+def _greeting(name: str) -> bytes:
+    return codec.write_greeting(Greeting(name=name, task_digest=bytes(32), version="0.1.0", time=time.time()))
+
+
 def _message(method: str, claim: str) -> bytes:
     """Return a message of a method that says, where it says who speaks, that it is a member."""
     match method.partition("/")[2]:
@@ -109,7 +113,7 @@ def _message(method: str, claim: str) -> bytes:
         case "CloseSession":
             return codec.write_close_session(_REF, "an intruder says so")
         case "Reach":
-            return codec.write_greeting(claim)
+            return _greeting(claim)
         case _:
             return codec.write_open_session(_REF)
 
@@ -121,7 +125,7 @@ def test_who_has_no_certificate_of_the_network_gets_no_connection(
 ) -> None:
     made, network = servers
     before = network.log(server).read_text()
-    assert _call(made, server, _pair(made, kind), REACH, codec.write_greeting("party-1")) == "UNAVAILABLE"
+    assert _call(made, server, _pair(made, kind), REACH, _greeting("party-1")) == "UNAVAILABLE"
     assert network.process(server).poll() is None
     assert "refused" not in network.log(server).read_text().removeprefix(before)  # not even a call
 
@@ -131,7 +135,7 @@ def test_a_certificate_of_no_member_is_refused_and_logged(
     servers: tuple[TestNetwork, FarmedNetwork], name: str
 ) -> None:
     made, network = servers
-    assert _call(made, "party-1", _pair(made, name), REACH, codec.write_greeting("party-2")) == "PERMISSION_DENIED"
+    assert _call(made, "party-1", _pair(made, name), REACH, _greeting("party-2")) == "PERMISSION_DENIED"
     _logged(network, "party-1", "IdentityError", name)
 
 
