@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mpcdp.errors import PlanError
 from mpcdp.mpc.noise import universal_noise
 from mpcdp.plan import Plan, make_plan
 from mpcdp.plan.calibration import Calibration
+from mpcdp.plan.plan import _check
 from mpcdp.privacy.accountant import gaussian_delta
 from mpcdp.privacy.budget import PrivacyBudget
 from mpcdp.privacy.sensitivity import Norm, Relation, Sensitivity
@@ -382,6 +384,30 @@ def test_missing_headroom_is_refused() -> None:
     _plan(owners=owners, model=model, privacy={"noise": "joint", "epsilon": 10.0})
     with pytest.raises(PlanError, match=r"could reach 2\^63\.4 .* privacy\.noise = \"joint\""):
         _plan(owners=owners, model=model, privacy={"noise": "per-party", "epsilon": 10.0})
+
+
+def test_a_contribution_check_needs_room_in_the_ring() -> None:
+    """A noised sum may fill 62 digits; a vector that is checked, seven eighths of 61 digits' range."""
+    document = copy.deepcopy(_SAMPLE)
+    document["session"]["contribution_check"] = True
+    task = Task.model_validate(document)
+    assert _check(task, 2.0**60, [1.5], dimension=4) is not None
+    with pytest.raises(PlanError, match=r"session.contribution_check: .* could be 2\^60\.9 long.* fewer records"):
+        _check(task, 2.0**60, [1.9], dimension=4)
+
+
+def test_a_contribution_check_is_agreed_on_and_told() -> None:
+    plain, checked = _plan(), _plan(session={"contribution_check": True})
+    assert plain.accepted_norms == ()
+    assert plain.contribution_check is None
+    assert checked.contribution_check is not None
+    assert replace(checked, task_digest=plain.task_digest).digest != plain.digest
+    finer = replace(checked.contribution_check, thresholds=tuple(q - 1 for q in checked.contribution_check.thresholds))
+    assert replace(checked, contribution_check=finer).digest != checked.digest
+    assert "no contribution in a release is longer than" in checked.describe()
+    assert "always does" in checked.statement()
+    assert "always does" not in plain.statement()
+    assert json.loads(json.dumps(checked.to_json()))["accepted_norms"] == list(checked.accepted_norms)
 
 
 def test_numbers_out_of_double_precision_are_a_plan_error() -> None:

@@ -178,6 +178,15 @@ def test_there_is_an_owner() -> None:
         Task.model_validate(content)
 
 
+def test_a_contribution_check_needs_the_dealer(load: Callable[[str], Task]) -> None:
+    text = _TEXT.replace("minimum_owners = 2", "contribution_check = true\nminimum_owners = 2")
+    assert load(text).session.contribution_check
+    assert load(text).digest != load(_TEXT).digest
+    alone = text[: text.index("[dealer]")] + text[text.index("[[compute_parties]]") :]
+    with pytest.raises(TaskError, match=r'session\.contribution_check: expected with privacy\.noise = "joint" only'):
+        load(alone.replace('noise = "joint" ', 'noise = "per-party" '))
+
+
 def test_every_fault_is_listed_in_one_error(load: Callable[[str], Task]) -> None:
     text = _TEXT.replace("epsilon = 1.0", "epsilon = 0.0").replace("delta = 1e-6", "delta = 2.0")
     with pytest.raises(TaskError) as error:

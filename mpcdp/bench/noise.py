@@ -107,13 +107,13 @@ def measure(setting: Setting, *, notes: Sequence[str] = (), command: Command = w
 def and_gates(schedule: Sequence[CorrelationRequest]) -> int:
     """Count the AND gates, one for each of a word's lanes, that a schedule of correlations is for.
 
-    One word serves as many gates as it has rows, or links of a chain; random integers serve none. A row that q bits
-    select counts as often as a tree of choices between two has choices, 2^q - 1 times.
+    One word serves as many gates as it has rows, or links of a chain; random integers and masks serve none. A row that
+    q bits select counts as often as a tree of choices between two has choices, 2^q - 1 times.
     """
     return LANES * sum(
         request.words * request.fan * ((1 << request.selectors) - 1)
         for request in schedule
-        if request.kind != "integer"
+        if request.kind in ("and", "chain")
     )
 
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
+from mpcdp.mpc.backend import CorrelationRequest
 from mpcdp.mpc.noise import UniversalNoise, universal_noise
 from mpcdp.transport.channel import Limits, Member
 from mpcdp.transport.messages import SessionRef
@@ -75,6 +76,10 @@ class Setting:
         if self.sampler is Sampler.LAPLACE:
             return universal_noise("laplace", "joint")
         return universal_noise("gaussian", "joint" if self.joint else "per-party")
+
+    def schedule(self, count: int) -> tuple[CorrelationRequest, ...]:
+        """List what the dealer deals for a run of so many samples."""
+        return self.noise.schedule(count)
 
     @property
     def party_names(self) -> tuple[str, ...]:

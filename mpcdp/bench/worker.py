@@ -22,7 +22,7 @@ from mpcdp.transport.channel import ComputePartyService
 from mpcdp.transport.grpc import GrpcNetwork
 from mpcdp.transport.messages import DealRequest, SessionRef
 
-__all__ = ["Keep", "main"]
+__all__ = ["CountingMesh", "Keep", "ask_dealer", "main", "network_of", "serve_as_dealer"]
 
 Keep = Callable[[str, RingVector], None]
 """What becomes of this party's share of a batch, outside the time that is measured."""
@@ -50,7 +50,15 @@ def main(folder: Path, name: str, *, keep: Keep | None = None) -> int:
 
 def _measure(folder: Path, name: str, keep: Keep) -> Report:
     setting = Setting.load(folder / "setting.json")
-    network = GrpcNetwork(
+    with network_of(setting, folder, name) as network:
+        if name == DEALER:
+            return serve_as_dealer(setting, network)
+        return _Party(setting, name, network, keep).run()
+
+
+def network_of(setting: Setting, folder: Path, name: str) -> GrpcNetwork:
+    """Make a process's access to the others of its row."""
+    return GrpcNetwork(
         me=next(member for member in setting.members if member.name == name),
         members=setting.members,
         addresses={peer: address for peer, address in setting.addresses.items() if peer != name},
@@ -58,13 +66,9 @@ def _measure(folder: Path, name: str, keep: Keep) -> Report:
         limits=setting.limits,
         listen=setting.addresses[name],
     )
-    with network:
-        if name == DEALER:
-            return _serve_as_dealer(setting, network)
-        return _Party(setting, name, network, keep).run()
 
 
-class _CountingMesh:
+class CountingMesh:
     """A mesh that counts exchanges and payload bytes."""
 
     def __init__(self, mesh: Mesh) -> None:
@@ -78,6 +82,20 @@ class _CountingMesh:
         self.rounds += 1
         self.bytes_sent += memoryview(payload).nbytes * (self.size - 1)
         return self._mesh.exchange(operation, payload)
+
+
+def ask_dealer(setting: Setting, network: GrpcNetwork, name: str, batch: str) -> ReceivedCorrelations:
+    """Ask for the correlated randomness of one run."""
+    samples = setting.batches[batch]
+    request = DealRequest(
+        ref=setting.ref,
+        party=name,
+        nonce=secrets.token_bytes(KEY_BYTES),
+        batch=batch,
+        samples=samples,
+        schedule_digest=schedule_digest(setting.schedule(samples)),
+    )
+    return ReceivedCorrelations(*network.dealer(DEALER).deal(name, request))
 
 
 class _Party:
@@ -113,28 +131,17 @@ class _Party:
         from mpcdp.mpc.crypten_backend import crypten_engine
 
         noise = self._setting.noise
-        digest = schedule_digest(noise.schedule(count))  # computes the tables too, which a process does once
-        counting = _CountingMesh(mesh)
+        noise.schedule(count)  # computes the tables too, which a process does once
+        counting = CountingMesh(mesh)
         mesh.exchange("bench/ready", b"")
         start = time.monotonic()
-        source = self._ask_dealer(batch, digest)
+        source = ask_dealer(self._setting, self._network, self._name, batch)
         with crypten_engine(counting, source) as backend:
             share = noise.sample(backend, count)
         end = time.monotonic()
         source.finish()
         self._keep(batch, share.values)
         return Run(start, end, rounds=counting.rounds, bytes_sent=counting.bytes_sent)
-
-    def _ask_dealer(self, batch: str, digest: bytes) -> ReceivedCorrelations:
-        request = DealRequest(
-            ref=self._setting.ref,
-            party=self._name,
-            nonce=secrets.token_bytes(KEY_BYTES),
-            batch=batch,
-            samples=self._setting.batches[batch],
-            schedule_digest=digest,
-        )
-        return ReceivedCorrelations(*self._network.dealer(DEALER).deal(self._name, request))
 
     def _run_alone(self, mesh: Mesh, batch: str, count: int) -> Run:
         noise = self._setting.noise
@@ -150,7 +157,7 @@ class _Party:
         from mpcdp.mpc.crypten_baseline import crypten_baseline_unsafe, laplace_unsafe, randn_unsafe
 
         sample = laplace_unsafe if self._setting.sampler is Sampler.LAPLACE else randn_unsafe
-        counting = _CountingMesh(mesh)
+        counting = CountingMesh(mesh)
         with crypten_baseline_unsafe(counting):
             mesh.exchange("bench/ready", b"")
             rounds, sent = counting.rounds, counting.bytes_sent
@@ -160,7 +167,8 @@ class _Party:
         return Run(start, end, rounds=counting.rounds - rounds, bytes_sent=counting.bytes_sent - sent)
 
 
-def _serve_as_dealer(setting: Setting, network: GrpcNetwork) -> Report:
+def serve_as_dealer(setting: Setting, network: GrpcNetwork) -> Report:
+    """Deal what a row's parties ask for until all have it."""
     dealer = _Dealer(setting)
     idle = peak_memory_mib()
     with network.serve(dealer):
@@ -173,7 +181,7 @@ class _Dealer:
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
-        self._schedules = {batch: setting.noise.schedule(count) for batch, count in setting.batches.items()}
+        self._schedules = {batch: setting.schedule(count) for batch, count in setting.batches.items()}
         self._nonces: dict[str, dict[str, bytes]] = defaultdict(dict)
         self._seeds: dict[str, tuple[bytes, ...]] = {}
         self._served: set[tuple[str, str]] = set()

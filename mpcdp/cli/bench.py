@@ -1,4 +1,4 @@
-"""``mpcdp bench``: what the noise and a training round cost on this machine."""
+"""``mpcdp bench``: what the noise, a training round and a contribution check cost on this machine."""
 
 import json
 import signal
@@ -15,6 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from mpcdp.bench.check import CheckRow, CheckSetting, check_document, measure_check
 from mpcdp.bench.noise import Row, document, measure
 from mpcdp.bench.published import PUBLISHED
 from mpcdp.bench.rounds import RoundsRow, measure_rounds, rounds_document
@@ -30,6 +31,8 @@ _PARTIES = [2, 3]
 _SAMPLERS = list(Sampler)
 _ROUND_DIMENSIONS = [128, 10_000, 1_000_000]
 _OWNERS = [10, 100]
+_CHECK_DIMENSIONS = [100, 10_000]
+_CHECK_OWNERS = [10]
 _WIDTH = 120
 """The tables need this many columns; a narrower terminal wraps their lines."""
 
@@ -46,7 +49,7 @@ _NOISES = list(_Noise)
 
 @app.callback()
 def bench() -> None:
-    """What the noise and a training round cost on this machine."""
+    """What the noise, a training round and a contribution check cost on this machine."""
 
 
 @app.command()
@@ -106,6 +109,34 @@ def rounds(
         typer.echo(json.dumps(rounds_document(rows, notes)))
     else:
         _print_rounds(rows, notes, console)
+
+
+@app.command()
+def check(
+    dimension: Annotated[list[int], typer.Option(min=1, help="Coordinates; may be repeated.")] = _CHECK_DIMENSIONS,
+    owners: Annotated[list[int], typer.Option(min=1, help="Owners; may be repeated.")] = _CHECK_OWNERS,
+    parties: Annotated[list[int], typer.Option(min=2, max=5, help="Compute parties; may be repeated.")] = _PARTIES,
+    length_bits: Annotated[int, typer.Option(min=1, max=60, help="Honest vectors' length, ring units, log2.")] = 31,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of which the median counts.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure the contribution check: real processes on loopback, mutual TLS, a dealer apart.
+
+    Example: mpcdp bench check --dimension 10000 --owners 100 --parties 3
+    """
+    console = Console(stderr=as_json)
+    rows = []
+    with _cleaning_up_when_terminated():
+        for count, owner_count, size in product(parties, owners, dimension):
+            setting = CheckSetting.of(
+                parties=count, dimension=size, owners=owner_count, length_bits=length_bits, runs=runs
+            )
+            with console.status(f"{count} parties, {owner_count:,} owners, {size:,} coordinates"):
+                rows.append(measure_check(setting))
+    if as_json:
+        typer.echo(json.dumps(check_document(rows)))
+    else:
+        _print_checks(rows, console)
 
 
 @contextmanager
@@ -209,6 +240,32 @@ def _round_cells(row: RoundsRow) -> list[str]:
         f"{row.party_peak_memory_mib:,.0f}",
         f"{row.coordinator_peak_memory_mib:,.0f}",
     ]
+
+
+def _print_checks(rows: Sequence[CheckRow], console: Console) -> None:
+    console.width = max(console.width, _WIDTH)
+    table = Table(title="A contribution check on this machine", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("parties", "owners", "dimension", "time", "rounds", "ANDs", "sent B", "dealt B", "slack", "MiB"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            str(row.parties),
+            f"{row.owners:,}",
+            f"{row.dimension:,}",
+            _time(row.seconds),
+            str(row.rounds),
+            f"{row.ands_per_coordinate:,.1f}",
+            f"{row.bytes_sent_per_coordinate:,.1f}",
+            f"{row.dealer_bytes_per_coordinate:,.1f}",
+            f"{row.slack:.1e}",
+            f"{row.peak_memory_mib:,.0f}",
+        )
+    console.print(table)
+    console.print(
+        "Time: of one round's check of all owners, median of the runs, the dealer's work included. ANDs and bytes:\n"
+        "per coordinate and owner; sent: by one party to each other one; dealt: by the dealer to all. Slack: how much\n"
+        "longer than an honest vector one that passes may be."
+    )
 
 
 def _measured(rows: list[Row]) -> Table:

@@ -32,8 +32,16 @@ COMMANDS = {
     "task": Entry("task", "app", "Help with writing task files."),
     "check": Entry("check", "check", "Say how well a table fits a task, before a session; for its owner alone."),
     "network": Entry("network", "app", "Certificates and configs of a network."),
-    "doctor": Entry("doctor", "doctor", "Check everything that a run of this process needs, and say what to do."),
-    "health": Entry("health", "health", "Ask the process of a config whether it answers calls."),
+    "doctor": Entry(
+        "doctor",
+        "doctor",
+        "Check everything that a run of this process needs, and say what to do about what is wrong.",
+    ),
+    "health": Entry(
+        "health",
+        "health",
+        "Ask the process of a config, on this machine and with its own certificate, whether it answers calls.",
+    ),
     "run": Entry("run", "run", "Run a network's processes on this machine, or one process from its config."),
     "predict": Entry("predict", "predict", "Write one prediction per row of a table."),
     "export": Entry("export", "export", "Write a released model in ONNX form."),
@@ -42,7 +50,11 @@ COMMANDS = {
     "simulate": Entry("simulate", "simulate", "Run a task's learning in the clear, again and again, on public data."),
     "noise": Entry("noise", "app", "Noise of the compute parties that is made before it is needed."),
     "bench": Entry("bench", "app", "What the noise and a training round cost on this machine."),
-    "reproduce": Entry("reproduce", "app", "The paper's figures again, and accuracy beside other ways."),
+    "reproduce": Entry(
+        "reproduce",
+        "app",
+        "The paper's figures again, and what privacy costs beside other ways. Public data only: it protects nothing.",
+    ),
 }
 
 

@@ -1,11 +1,12 @@
-"""From bit-sliced words to one integer for each lane."""
+"""From bit-sliced words to one integer for each lane, and back."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mpcdp.mpc.backend import Words
 from mpcdp.secret_sharing.shares import RingVector
 
-__all__ = ["LANES", "integers"]
+__all__ = ["LANES", "digits_of", "integers", "lanes", "words_of"]
 
 LANES = 64
 """Lanes of a word."""
@@ -30,3 +31,35 @@ def integers(digits: Words) -> RingVector:
             byte |= row
         packed[:, place // 8] = byte
     return packed.view("<i8").reshape(-1)
+
+
+def digits_of(values: RingVector) -> Words:
+    """Write integers in bit-sliced binary; undoes `integers`. A share of bits gives shares of the same bits.
+
+    Args:
+        values: shape (64 * w,), read as 64 digits each.
+
+    Returns:
+        Shape (64, w), least significant digit first.
+    """
+    octets = np.ascontiguousarray(values, dtype="<i8").view(np.uint8).reshape(-1, 8)
+    lanes = np.unpackbits(octets, axis=-1, bitorder="little").T
+    return np.packbits(np.ascontiguousarray(lanes), axis=-1, bitorder="little").view("<i8")
+
+
+def lanes(words: Words) -> NDArray[np.bool_]:
+    """Read words as one bit for each lane.
+
+    Args:
+        words: shape (..., w).
+
+    Returns:
+        Shape (..., 64 * w): entry 64 * j + i is bit i, least significant first, of word j.
+    """
+    octets = np.ascontiguousarray(words, dtype="<i8").view(np.uint8)
+    return np.unpackbits(octets, axis=-1, bitorder="little").view(np.bool_)
+
+
+def words_of(bits: NDArray[np.bool_]) -> Words:
+    """Pack one bit for each lane into words, shape (..., 64 * w) into (..., w); undoes `lanes`."""
+    return np.packbits(bits, axis=-1, bitorder="little").view("<i8")

@@ -11,12 +11,13 @@ from math import prod
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from mpcdp.mpc.backend import CorrelationSource, Mesh, Words
-from mpcdp.mpc.bit_slicing import integers
+from mpcdp.mpc.backend import CorrelationSource, Mesh, NormMasks, Words
+from mpcdp.mpc.bit_slicing import LANES, integers, lanes
 from mpcdp.mpc.crypten_session import CryptenSession, crypten_session
-from mpcdp.mpc.dealing import Correlations
-from mpcdp.secret_sharing.shares import NoisedVector, RingVector
+from mpcdp.mpc.dealing import Correlations, DealtCorrelations
+from mpcdp.secret_sharing.shares import NoisedVector, RingVector, Verdicts
 
 # isort: split
 # CrypTen can be imported only after `crypten_session` has prepared torch for it.
@@ -37,8 +38,9 @@ class CryptenBackend:
         session: an open `mpcdp.mpc.crypten_session.crypten_session`.
 
     Guarantees:
-        Against any k - 1 semi-honest parties, nothing but what `reveal` opens is learnt: everything else that is opened
-        is masked by words that are uniform unless the dealer colludes. Against the dealer alone, fresh random operands
+        Against any k - 1 semi-honest parties, nothing but what `reveal` and `reveal_verdicts` open is learnt:
+        everything else that is opened is masked by words that are uniform unless the dealer colludes. Against the
+        dealer alone, fresh random operands
         are masked by the parties' common coins (`mpcdp.mpc.dealing`).
     """
 
@@ -86,6 +88,24 @@ class CryptenBackend:
         np.bitwise_and(rows.reshape(opened.shape), flips, out=opened)
         products ^= opened
         return products.reshape(rows.shape)
+
+    def and_all(self, rows: Words) -> Words:
+        """Share the AND of all rows. One round, 8 n bytes per word of the result to each peer.
+
+        Opens e_i = rows[i] ^ a_i; the products of all subsets of the a_i are dealt.
+
+        Raises:
+            ProtocolError: the dealer sent too few corrections, or a peer's shapes differ.
+        """
+        words = prod(rows.shape[1:])
+        shares = self._session.provider.dealt.chain(len(rows) - 1, words)
+        flat = rows.reshape(len(rows), words)
+        flips = self._open(flat ^ np.stack([shares[1 << row] for row in range(len(rows))]))
+        chain = np.empty((len(rows), words), dtype=np.int64)
+        chain[0] = flat[0]
+        self._chain(shares, flips, chain)
+        product: Words = chain[-1].reshape(rows.shape[1:])
+        return product
 
     def select(self, coefficients: Words, selectors: Words) -> Words:
         """Share polynomials in the selectors. Two rounds, one for a single selector.
@@ -212,6 +232,19 @@ class CryptenBackend:
             carry += integers(opened[:-1])
         return carry
 
+    def open_masked(self, values: RingVector, *, digits: int, shift: int) -> tuple[RingVector, NormMasks]:
+        """Open integers under dealt masks. One round, 8 bytes per lane to each peer.
+
+        Raises:
+            ProtocolError: the dealer sent too few corrections, or a peer's shapes differ.
+        """
+        frame, masks = self._session.provider.dealt.norms(digits, shift, values.size // LANES)
+        return self._add_up(frame + values), masks
+
+    def supply(self, correlations: CorrelationSource) -> None:
+        """Take the next steps' correlations from another batch of the dealer's. No communication."""
+        self._session.provider.supply(DealtCorrelations(correlations, rank=self.rank))
+
     def _open(self, words: Words) -> Words:
         """Open masked words to all parties, through CrypTen. One round."""
         opened: Words = BinarySharedTensor.from_shares(_tensor(words), precision=0).reveal().numpy()
@@ -229,9 +262,27 @@ class CryptenBackend:
         """
         if not isinstance(vector, NoisedVector):
             raise TypeError(f"only a NoisedVector can be revealed, not a {type(vector).__name__}")
-        shared = ArithmeticSharedTensor.from_shares(_tensor(vector.values), precision=0)
-        revealed: RingVector = shared.reveal().numpy()
-        return revealed
+        return self._add_up(vector.values)
+
+    def reveal_verdicts(self, verdicts: Verdicts) -> NDArray[np.bool_]:
+        """Open verdicts to all parties, shape (count,). One round, one bit of each verdict to each peer, in words.
+
+        Raises:
+            TypeError: ``verdicts`` is anything else.
+            ProtocolError: a peer has another number of verdicts.
+
+        Reveals:
+            The verdicts, to every compute party. If the round fails, some peers may have them all the same.
+        """
+        if not isinstance(verdicts, Verdicts):
+            raise TypeError(f"only Verdicts can be revealed bit by bit, not a {type(verdicts).__name__}")
+        return lanes(self._open(verdicts.bits))[: verdicts.count]
+
+    def _add_up(self, values: RingVector) -> RingVector:
+        """Open masked or noised integers to all parties, through CrypTen. One round."""
+        shared = ArithmeticSharedTensor.from_shares(_tensor(values), precision=0)
+        opened: RingVector = shared.reveal().numpy()
+        return opened
 
 
 @contextmanager

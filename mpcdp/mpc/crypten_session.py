@@ -203,6 +203,10 @@ class DealtTupleProvider(TupleProvider):  # type: ignore[misc]  # CrypTen is unt
             raise RuntimeError("this CrypTen session was opened without a dealer's correlations")
         return self._correlations
 
+    def supply(self, correlations: DealtCorrelations) -> None:
+        """Hand out another batch from now on."""
+        self._correlations = correlations
+
     def generate_binary_triple(self, size0: Any, size1: Any, device: Any = None) -> tuple[Any, Any, Any]:
         """Return XOR shares of (a, b, c) with c = a & b and a, b uniform, each of the shape ``size0``.
 

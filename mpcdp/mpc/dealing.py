@@ -16,6 +16,13 @@ satisfy no equation. A request of n words yields the following, where [x] is a s
 * ``"integer"`` of m bits: digits [r_0], ..., [r_(m-1)], XOR-shared, and for each lane the value [r_0 + 2 r_1 + 4 r_2 +
   ...] over Z_2^64. Corrections: 64 n words, rank 0's shares of the values.
 
+* ``"norm"`` of m digits and a shift t: digits [r_0], ..., [r_63], XOR-shared; the highest m of them, cut into blocks of
+  four from the lowest one on, the last filled up with zeros, and for each block the product of each subset of two or
+  more of its digits, XOR-shared. For each lane, with r = r_0 + 2 r_1 + ... + 2^63 r_63, the values [r], [v], [v^2], [u]
+  and [u^2] over Z_2^64, where u = floor(r / 2^t) and v = floor((r - 2^64 r_63) / 2^t); with t = 0, where u = v = r, the
+  values [r] and [r^2] alone. Corrections: 11 ceil(m / 4) n words, rank 0's shares of the products, and 320 n words (128
+  n with t = 0), those of the values.
+
 A gate on secrets opens them masked: with e = x ^ a and f = y ^ b public among the parties, x & y = (e ^ a) & (f ^ b) is
 a sum of products that are shared already. The masks of k - 1 parties say nothing about a and b, so e and f are uniform
 to any k - 1 parties.
@@ -42,7 +49,7 @@ from functools import cache
 import numpy as np
 
 from mpcdp.errors import ProtocolError
-from mpcdp.mpc.backend import CorrelationRequest, CorrelationSource, Words
+from mpcdp.mpc.backend import BLOCK_DIGITS, CorrelationRequest, CorrelationSource, NormMasks, Words
 from mpcdp.mpc.bit_slicing import LANES, integers
 from mpcdp.secret_sharing.randomness import KeyStream, derive_key
 from mpcdp.secret_sharing.shares import RingVector
@@ -67,9 +74,23 @@ Correlations = dict[int, Words]
 
 def correction_words(request: CorrelationRequest) -> int:
     """Return how many words of corrections rank 0 receives for a request."""
-    if request.kind == "and":
-        return (len(_products(request.selectors)) + request.fan) * request.words
-    return (len(_products(request.fan + 1)) if request.kind == "chain" else LANES) * request.words
+    return _correction_rows(request) * request.words
+
+
+def _correction_rows(request: CorrelationRequest) -> int:
+    match request.kind:
+        case "and":
+            return len(_products(request.selectors)) + request.fan
+        case "chain":
+            return len(_products(request.fan + 1))
+        case "integer":
+            return LANES
+    return _block_products(request) + LANES * (5 if request.shift else 2)
+
+
+def _block_products(request: CorrelationRequest) -> int:
+    """Count the products that a "norm" request deals of each lane."""
+    return len(_products(BLOCK_DIGITS)) * -(-request.fan // BLOCK_DIGITS)
 
 
 @cache
@@ -87,7 +108,7 @@ def schedule_digest(schedule: Sequence[CorrelationRequest]) -> bytes:
     digest = hashlib.sha256(b"mpcdp/2/schedule" + len(schedule).to_bytes(8, "big"))
     for request in schedule:
         digest.update(request.kind.encode() + b"\0")
-        for number in (request.fan, request.words, request.selectors):
+        for number in (request.fan, request.words, request.selectors, request.shift):
             digest.update(number.to_bytes(8, "big"))
     return digest.digest()
 
@@ -132,16 +153,25 @@ class _Expansion:
         def stream(purpose: str) -> KeyStream:
             return KeyStream(derive_key(seed, salt=b"mpcdp/1/expansion", purpose=purpose))
 
-        self._masks = {"and": stream("and/masks"), "chain": stream("chain/masks"), "integer": stream("integer/digits")}
+        self._masks = {
+            "and": stream("and/masks"),
+            "chain": stream("chain/masks"),
+            "integer": stream("integer/digits"),
+            "norm": stream("norm/digits"),
+        }
         self._results = {
             "and": stream("and/products"),
             "chain": stream("chain/products"),
             "integer": stream("integer/values"),
+            "norm": stream("norm/products and values"),
         }
 
     def masks(self, request: CorrelationRequest) -> Words:
-        """Return masks, shape (masks, words), the selectors' last and the head's first; digits, (fan, words)."""
-        rows = request.fan
+        """Return masks, shape (masks, words), the selectors' last and the head's first; digits, (fan, words).
+
+        A mask of a norm has all its 64 digits.
+        """
+        rows = LANES if request.kind == "norm" else request.fan
         if request.kind == "chain":
             rows += 1
         elif request.kind == "and":
@@ -217,6 +247,24 @@ class DealtCorrelations:
         request = CorrelationRequest("integer", bits, words)
         return self._expansion.masks(request), self._results(request)
 
+    def norms(self, digits: int, shift: int, words: int) -> tuple[RingVector, NormMasks]:
+        """Return the shares of a "norm" request: the masks themselves, shape (64 * words,), and the rest.
+
+        Raises:
+            ProtocolError: the dealer sent too few corrections.
+        """
+        request = CorrelationRequest("norm", digits, words, shift=shift)
+        blocks = _in_blocks(self._expansion.masks(request), digits)
+        results = self._results(request)
+        dealt = _block_products(request) * words
+        products = np.empty(((1 << BLOCK_DIGITS) - 1, blocks.shape[1] // words, words), dtype=np.int64)
+        products[[(1 << bit) - 1 for bit in range(BLOCK_DIGITS)]] = blocks.reshape(BLOCK_DIGITS, -1, words)
+        products[[subset - 1 for subset in _products(BLOCK_DIGITS)]] = results[:dealt].reshape(-1, *products.shape[1:])
+        values = results[dealt:].reshape(-1, LANES * words)
+        if shift == 0:
+            return values[0], NormMasks(products, shifted=values[:1], squares=values[1:])
+        return values[0], NormMasks(products, shifted=values[1::2], squares=values[2::2])
+
     def _results(self, request: CorrelationRequest) -> Words:
         if self._corrected:
             return self._source.corrections(correction_words(request))
@@ -263,6 +311,8 @@ def _correction(parties: Sequence[_Expansion], request: CorrelationRequest) -> W
         for party in parties[1:]:
             values -= party.results(request)
         return values
+    if request.kind == "norm":
+        return _norm_correction(parties, request, masks)
     products = _selections(masks, request) if request.kind == "and" else _subset_products(masks)
     for party in parties[1:]:
         products ^= party.results(request).reshape(products.shape)
@@ -281,6 +331,30 @@ def _selections(masks: Words, request: CorrelationRequest) -> Words:
         if subset > 1:
             rows[0] ^= rows[subset - 1]
     return np.concatenate([products, rows[0]]) if len(products) else rows[0]
+
+
+def _norm_correction(parties: Sequence[_Expansion], request: CorrelationRequest, digits: Words) -> Words:
+    """Compute what the masks' digits make, the products first."""
+    masks, shift = integers(digits), request.shift
+    rows = [masks, masks * masks]
+    if shift:
+        signed, unsigned = masks >> shift, (masks.view(np.uint64) >> np.uint64(shift)).view(np.int64)
+        rows = [masks, signed, signed * signed, unsigned, unsigned * unsigned]
+    values = np.concatenate(rows)
+    products = _subset_products(_in_blocks(digits, request.fan)).reshape(-1)
+    for party in parties[1:]:
+        results = party.results(request)
+        products ^= results[: products.size]
+        values -= results[products.size :]
+    return np.concatenate([products, values])
+
+
+def _in_blocks(digits: Words, count: int) -> Words:
+    """Cut the highest of 64 digits into blocks, filled up with zeros: shape (BLOCK_DIGITS, blocks * words)."""
+    blocks = -(-count // BLOCK_DIGITS)
+    filled = np.zeros((blocks * BLOCK_DIGITS, digits.shape[1]), dtype=np.int64)
+    filled[:count] = digits[LANES - count :]
+    return filled.reshape(blocks, BLOCK_DIGITS, -1).swapaxes(0, 1).reshape(BLOCK_DIGITS, -1)
 
 
 def _subset_products(masks: Words) -> Words:

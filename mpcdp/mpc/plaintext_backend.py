@@ -1,11 +1,12 @@
 """The circuits in the clear: for a party that samples its own noise alone, and as the oracle of the tests."""
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mpcdp.mpc.backend import Mesh, Words
-from mpcdp.mpc.bit_slicing import LANES, integers
+from mpcdp.mpc.backend import BLOCK_DIGITS, CorrelationSource, Mesh, NormMasks, Words
+from mpcdp.mpc.bit_slicing import LANES, integers, lanes
 from mpcdp.secret_sharing.randomness import KeyStream, random_key
-from mpcdp.secret_sharing.shares import NoisedVector, RingVector
+from mpcdp.secret_sharing.shares import NoisedVector, RingVector, Verdicts
 
 __all__ = ["PlaintextBackend"]
 
@@ -19,7 +20,7 @@ class PlaintextBackend:
     Args:
         rank: this party's index.
         party_count: number of parties.
-        mesh: connection to the others; needed by `reveal` only, and only if there are others.
+        mesh: connection to the others; needed to open anything, and only if there are others.
         stream: where rank 0's random bits come from; by default a fresh key of the operating system.
     """
 
@@ -51,6 +52,10 @@ class PlaintextBackend:
         shape = (len(coefficients).bit_length() - 1, *coefficients.shape[2:])
         return _evaluate(coefficients, self.random_words(shape))
 
+    def and_all(self, rows: Words) -> Words:
+        product: Words = np.bitwise_and.reduce(rows, axis=0)
+        return product
+
     def random_chain(self, length: int, shape: tuple[int, ...]) -> Words:
         return np.bitwise_and.accumulate(self.random_words((length, *shape)), axis=0)
 
@@ -64,11 +69,28 @@ class PlaintextBackend:
     def unmask(self, digits: Words, masks: RingVector) -> RingVector:
         return integers(digits) - masks
 
+    def open_masked(self, values: RingVector, *, digits: int, shift: int) -> tuple[RingVector, NormMasks]:
+        """Open integers under masks of zero: there is nothing to hide."""
+        blocks, rows = -(-digits // BLOCK_DIGITS), 2 if shift else 1
+        products = np.zeros(((1 << BLOCK_DIGITS) - 1, blocks, values.size // LANES), dtype=np.int64)
+        shifted, squares = (np.zeros((rows, values.size), dtype=np.int64) for _ in range(2))
+        return self._add_up("masked", values), NormMasks(products, shifted, squares)
+
+    def supply(self, correlations: CorrelationSource) -> None:
+        """Leave the correlations alone: nothing here needs any."""
+
+    def reveal_verdicts(self, verdicts: Verdicts) -> NDArray[np.bool_]:
+        # The words of all ranks but 0 are zeros, so that a sum is their XOR.
+        return lanes(self._add_up("verdicts", verdicts.bits))[: verdicts.count]
+
     def reveal(self, vector: NoisedVector) -> RingVector:
+        return self._add_up("reveal", vector.values)
+
+    def _add_up(self, operation: str, values: RingVector) -> RingVector:
         if self._mesh is None:
-            return vector.values.copy()
-        total = np.zeros(vector.dimension, dtype=np.int64)
-        for payload in self._mesh.exchange("reveal", np.ascontiguousarray(vector.values, dtype="<i8").tobytes()):
+            return values.copy()
+        total = np.zeros_like(values)
+        for payload in self._mesh.exchange(operation, np.ascontiguousarray(values, dtype="<i8").tobytes()):
             total += np.frombuffer(payload, dtype="<i8")
         return total
 

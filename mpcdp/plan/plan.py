@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mpcdp.errors import PlanError
 from mpcdp.mpc.backend import CorrelationRequest
+from mpcdp.mpc.contribution_check import NormCheck, norm_check
 from mpcdp.mpc.noise import OFFSET, Distribution, Mode, UniversalNoise, universal_noise
 from mpcdp.plan.calibration import Calibration, DeltaTerms, rounded_up
 from mpcdp.plan.text import description, statement, warnings
@@ -58,6 +59,7 @@ class Plan:
         cost: what the session costs, computed forward from the final scale; epsilon as asked, delta at most as asked.
         delta_terms: what the cost's delta consists of.
         headroom_bits: factors of 2 between the largest possible release and 2^62.
+        contribution_check: what every contribution is proven to keep before it is added, if the task asks for it.
 
     Guarantees:
         The session's releases are cost-differentially private under the relation of ``sensitivity``, and the cost fits
@@ -88,6 +90,7 @@ class Plan:
     cost: PrivacyBudget
     delta_terms: DeltaTerms
     headroom_bits: float
+    contribution_check: NormCheck | None
 
     @property
     def digest(self) -> bytes:
@@ -107,8 +110,9 @@ class Plan:
             self.noise_copies,
             self.encoding.scale,
             self.encoding.bound,
+            None if self.contribution_check is None else asdict(self.contribution_check),
         ]
-        return hashlib.sha256(b"mpcdp/plan/2\0" + json.dumps(agreed).encode()).digest()
+        return hashlib.sha256(b"mpcdp/plan/3\0" + json.dumps(agreed).encode()).digest()
 
     @property
     def noise_schedule(self) -> tuple[CorrelationRequest, ...]:
@@ -155,6 +159,13 @@ class Plan:
         """Turn a revealed vector into the noised sum of contributions, real units, shape (d,)."""
         return self.encoding.decode(release, offset=self.decode_offset)
 
+    @property
+    def accepted_norms(self) -> tuple[float, ...]:
+        """The norm that no contribution of each owner exceeds in a release, real units; empty without a check."""
+        if self.contribution_check is None:
+            return ()
+        return tuple(self.contribution_check.accepted(j) / self.encoding.scale for j in range(len(self.record_counts)))
+
     def warnings(self) -> tuple[str, ...]:
         """List what the task may ask for but had better not."""
         return warnings(self)
@@ -188,6 +199,8 @@ class Plan:
             "universal_scale": self.noise.scale,
             "encoding": asdict(self.encoding),
             "headroom_bits": self.headroom_bits,
+            "contribution_check": None if self.contribution_check is None else asdict(self.contribution_check),
+            "accepted_norms": list(self.accepted_norms),
             "epsilon": self.cost.epsilon,
             "delta": self.cost.delta,
             "delta_asked": self.asked.delta,
@@ -248,6 +261,7 @@ def make_plan(task: Task) -> Plan:
         noise_copies=copies,
         headroom_bits=_headroom_bits(scale, bounds, copies=copies, noise=noise),
         encoding=Encoding(scale=scale, bound=max(bounds)),
+        contribution_check=_check(task, scale, bounds, dimension=method.dimension),
         noise_scale=noise.scale / scale,
         asked=asked,
         cost=PrivacyBudget(epsilon=asked.epsilon, delta=terms.total),
@@ -261,6 +275,23 @@ def _json(sensitivity: Sensitivity) -> dict[str, Any]:
         "bound": sensitivity.bound,
         "relation": sensitivity.relation.value,
     }
+
+
+def _check(task: Task, scale: float, bounds: list[float], *, dimension: int) -> NormCheck | None:
+    """Choose the contribution check's numbers.
+
+    Raises:
+        PlanError: the ring has no room for it.
+    """
+    if not task.session.contribution_check:
+        return None
+    try:
+        return norm_check(dimension=dimension, scale=scale, bounds=bounds)
+    except ValueError as error:
+        raise PlanError(
+            f"session.contribution_check: {error}, and the check has no room for it; use fewer records for each owner, "
+            "or a smaller epsilon"
+        ) from error
 
 
 def _headroom_bits(scale: float, bounds: list[float], *, copies: int, noise: UniversalNoise) -> float:

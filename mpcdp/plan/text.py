@@ -34,6 +34,11 @@ def statement(plan: "Plan") -> str:
         lines.append("It assumes that the dealer colludes with nobody: no compute party knows any part of the noise.")
     else:
         lines.append("It rests on the noise of one compute party alone; there is no dealer to trust.")
+    if plan.contribution_check is not None:
+        lines.append(
+            "Whether an owner's contribution passed the check of its length is public. One that follows the protocol "
+            "always does; of one that does not, no contribution longer than its bound is in a release."
+        )
     lines.append(
         "Public, and not protected: the schema, every owner's record count, who took part and when. Every further "
         "session on the same records, a trial of other settings too, costs its own epsilon and delta."
@@ -71,6 +76,7 @@ def description(plan: "Plan") -> str:
         ("", f"standard deviation {plan.noise_deviation:.6g} on the sum, {_on_mean(plan):.3g} on the mean"),
         ("encoding", f"{plan.encoding.scale:.8g} ring units per unit; noise scale {plan.noise.scale} ring units"),
         ("", f"sensitivity {integer.bound:.6g} ({integer.norm.value}), headroom {plan.headroom_bits:.1f} bits"),
+        *_check_rows(plan),
         ("cost", f"epsilon = {plan.cost.epsilon:.6g}, delta = {plan.cost.delta:.6g} (asked: {plan.asked.delta:.6g})"),
         ("", f"delta = {terms.mechanism:.3g} mechanism + {terms.circuit:.3g} circuit"),
         ("", f"        + {terms.discretisation:.3g} discretisation"),
@@ -78,6 +84,20 @@ def description(plan: "Plan") -> str:
     lines = [f"{label:<12} {text}" for label, text in rows]
     lines += [f"warning      {warning}" for warning in plan.warnings()]
     return "\n".join([*lines, "", plan.statement()])
+
+
+def _check_rows(plan: "Plan") -> list[tuple[str, str]]:
+    check = plan.contribution_check
+    if check is None:
+        return []
+    norms, deviation = plan.accepted_norms, plan.noise_deviation
+    return [
+        (
+            "check",
+            f"no contribution in a release is longer than {max(norms):.6g} (L2; {min(norms):.6g} of the smallest",
+        ),
+        ("", f"owner), {max(norms) / deviation:.3g} times the noise's deviation; {check.shift} low digits are dropped"),
+    ]
 
 
 def _shown(value: float | str) -> str:

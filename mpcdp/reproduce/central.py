@@ -4,15 +4,16 @@ Both are optional (``pip install "mpcdp[reproduce]"``). Each gets the same rows 
 settings in hindsight at every epsilon, which favours them: the search is not charged.
 
 * **diffprivlib** (IBM): logistic regression by objective perturbation, pure epsilon, one record replaced.
+  Version 0.6.6 does not load beside scikit-learn 1.9: it names what that no longer has.
 * **Opacus** (Meta): DP-SGD with Poisson samples, (epsilon, delta) for one record *added or removed*, which is a weaker
   promise than ours for one that is replaced.
 """
 
-import importlib.util
 import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,16 @@ class CentralMethod:
 
 
 def missing_libraries() -> list[str]:
-    """List the libraries that are not installed."""
-    return [method.library for method in CENTRAL if importlib.util.find_spec(method.library) is None]
+    """List the libraries that are not installed, or do not work with the versions of others that are."""
+    return [method.library for method in CENTRAL if not _usable(method.library)]
+
+
+def _usable(library: str) -> bool:
+    try:
+        import_module(library)
+    except ImportError:
+        return False
+    return True
 
 
 def _diffprivlib(

@@ -41,7 +41,8 @@ def save_frontier(
     missing, where = missing_libraries(), where_measured(*(method.library for method in CENTRAL))
     sections = [Section("What this is", [Command(command), Text(_WHAT)])]
     if missing:
-        absent = f'Not run, because not installed: {", ".join(missing)}. pip install "mpcdp[reproduce]" brings them.'
+        names = ", ".join(missing)
+        absent = f'Not run, because not installed or not loading here: {names} (pip install "mpcdp[reproduce]").'
         sections.append(Section("Left out", [Text(absent)]))
     for experiment in experiments:
         table = experiment.table

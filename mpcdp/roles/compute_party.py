@@ -6,9 +6,8 @@ journals, no matter which process was lost, how many were, and whether this one 
 """
 
 import secrets
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import InvalidStateError
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -25,7 +24,6 @@ from mpcdp.errors import (
 )
 from mpcdp.mpc.aggregation import check_same
 from mpcdp.mpc.backend import Backend, CorrelationSource, Mesh
-from mpcdp.mpc.dealing import ReceivedCorrelations, schedule_digest
 from mpcdp.mpc.noise_bank import NoisePool, NoiseSource, PerPartyNoise, PooledNoise, pool_folder, session_noise
 from mpcdp.plan import Plan
 from mpcdp.roles.journal import PartyJournal, StoredRelease
@@ -33,10 +31,9 @@ from mpcdp.roles.party_rounds import PartyRounds
 from mpcdp.roles.resume import NO_NOISE, Course, Standing, meet, read_release, settle, write_release
 from mpcdp.roles.session import Deadline, Patience, waiting_seconds
 from mpcdp.roles.training import History
-from mpcdp.secret_sharing.randomness import KEY_BYTES
 from mpcdp.task import Task
 from mpcdp.transport.channel import Network
-from mpcdp.transport.messages import DealRequest, NoiseUse, SessionRef
+from mpcdp.transport.messages import NoiseUse, SessionRef
 
 __all__ = ["ComputeParty", "Engine"]
 
@@ -60,7 +57,8 @@ class ComputeParty(PartyRounds):
         engine: starts the secure computation.
 
     Reveals:
-        To the coordinator and the other compute parties: the noised sum of each round of the plan, nothing else.
+        To the coordinator and the other compute parties: the noised sum of each round of the plan and, if the task has
+        a contribution check, whether each contribution passed it; nothing else.
     """
 
     def __init__(
@@ -156,6 +154,7 @@ class ComputeParty(PartyRounds):
             check_same(mesh, "plan", self._plan.digest, peers=self._parties)
             name, standings = meet(mesh, self._standing(), peers=self._parties)
             course = settle(standings, self._parties, own_copies=self._task.dealer is None)
+            self._attempt_name = name
             self._catch_up(ref, mesh, course)
             backend, noise = stack.enter_context(self._prepare(ref, mesh, course, name))
             self._be_ready(ref, course, noise)
@@ -251,7 +250,6 @@ class ComputeParty(PartyRounds):
             with self._engine(mesh, None) as backend:
                 yield backend, PerPartyNoise(plan.noise, dimension=plan.dimension, rounds=plan.rounds, first=first)
             return
-        dealer = self._task.dealer.name
         with NoisePool(self._pool_folder()) as pool:
             pool.release_others(ref.session)
             with session_noise(
@@ -259,7 +257,7 @@ class ComputeParty(PartyRounds):
                 plan.noise,
                 mesh,
                 self._engine,
-                lambda samples: self._ask_dealer(ref, dealer, name, samples),
+                lambda samples: self._ask_dealer(ref, f"noise-{name}", samples, plan.noise.schedule(samples)),
                 session=ref.session,
                 dimension=plan.dimension,
                 rounds=plan.rounds,
@@ -267,31 +265,6 @@ class ComputeParty(PartyRounds):
                 begun=course.begun,
             ) as prepared:
                 yield prepared
-
-    def _ask_dealer(self, ref: SessionRef, dealer: str, name: str, samples: int) -> ReceivedCorrelations:
-        """Ask for a batch of correlated randomness, as long as all other parties are there to ask for it too."""
-        request = DealRequest(
-            ref=ref,
-            party=self._name,
-            nonce=secrets.token_bytes(KEY_BYTES),
-            batch=f"noise-{name}",
-            samples=samples,
-            schedule_digest=schedule_digest(self._plan.noise.schedule(samples)),
-        )
-        answer: Future[ReceivedCorrelations] = Future()
-
-        def ask() -> None:
-            try:
-                answer.set_result(ReceivedCorrelations(*self._network.dealer(dealer).deal(self._name, request)))
-            except BaseException as error:  # noqa: BLE001 (raised again where the answer is read)
-                answer.set_exception(error)
-            with self._monitor.changed:
-                self._monitor.changed.notify_all()
-
-        threading.Thread(target=ask, name="ask-dealer", daemon=True).start()
-        if not self._wait(answer.done, Deadline(self._limits.prepare_seconds)):
-            raise PeerTimeout(dealer, f"it dealt nothing within {self._limits.prepare_seconds:g} s: see its log")
-        return answer.result()
 
 
 def _noise_use(noise: NoiseSource) -> NoiseUse | None:

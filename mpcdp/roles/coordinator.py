@@ -39,7 +39,7 @@ from mpcdp.roles.session import (
     persistently,
     waiting_seconds,
 )
-from mpcdp.roles.training import Training
+from mpcdp.roles.training import Training, owner_names
 from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.task import Task
 from mpcdp.transport.channel import ComputePartyService, DealerService, Network
@@ -216,7 +216,8 @@ class Coordinator:
 
     def _open_session(self, ref: SessionRef, *, started: bool) -> None:
         """Open the session everywhere at once: parties prepare their noise together, if that is not done."""
-        dealer = None if self._task.dealer is None or started else self._network.dealer(self._task.dealer.name)
+        needed = not started or self._plan.contribution_check is not None
+        dealer = self._network.dealer(self._task.dealer.name) if self._task.dealer is not None and needed else None
         if dealer is not None:
             # The dealer first: it only takes note, and the parties will ask it at once.
             self._dealer_waits = True
@@ -224,7 +225,7 @@ class Coordinator:
         parties = [self._network.compute_party(party) for party in self._parties]
         _together([partial(persistently, partial(party.open_session, "", ref), self._patience()) for party in parties])
         _log.info("session opened", session=ref.session.hex()[:16])
-        if dealer is not None:
+        if dealer is not None and self._plan.contribution_check is None:
             # From here on it is not needed. It may be away just now, and the session does not wait for it.
             threading.Thread(target=self._dismiss, args=(dealer, ref), name="dismiss-dealer", daemon=True).start()
 
@@ -281,6 +282,8 @@ class Coordinator:
         for party, release in zip(self._parties, releases, strict=True):
             if release.owners != releases[0].owners or not np.array_equal(release.values, releases[0].values):
                 raise ProtocolError(f"{party} and {self._parties[0]} released different sums in round {round_index}")
+        if left_out := expected - releases[0].owners:
+            _log.warning("owners left out", round=round_index, owners=", ".join(owner_names(self._task, left_out)))
         return releases[0]
 
     def _judged(self, training: Training) -> dict[str, float]:

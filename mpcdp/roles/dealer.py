@@ -1,10 +1,12 @@
 """The dealer: hands correlated randomness to the compute parties and never sees a share, a vector or noise."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
 from mpcdp.errors import PeerTimeout, ProcessStopped, ProtocolError
+from mpcdp.mpc.backend import CorrelationRequest
+from mpcdp.mpc.contribution_check import check_schedule
 from mpcdp.mpc.noise_bank import whole_blocks
 from mpcdp.plan import Plan
 from mpcdp.roles.dealing_desk import DealingDesk
@@ -15,16 +17,15 @@ from mpcdp.transport.messages import DealRequest, SessionRef
 
 __all__ = ["Dealer"]
 
-_BATCH = "noise-"
 _log = structlog.get_logger("mpcdp.dealer")
 
 
 class Dealer:
     """Serve one session as its dealer (fits `mpcdp.transport.channel.DealerService`).
 
-    The compute parties ask for a batch whenever they begin to prepare their noise, under a name that they have just
-    drawn: a batch that was interrupted is never continued. So there is nothing to remember, and a dealer that is
-    started again goes on with whatever it is asked.
+    The compute parties ask for a batch whenever they begin to prepare their noise, and, in a task with a contribution
+    check, in every round, under a name that they have just drawn: a batch that was interrupted is never continued. So
+    there is nothing to remember, and a dealer that is started again goes on with whatever it is asked.
 
     Args:
         task: what everybody agreed on.
@@ -41,7 +42,6 @@ class Dealer:
         self._network = network
         self._monitor = SessionMonitor(task)
         self._desk = DealingDesk(
-            plan.noise,
             [party.name for party in task.compute_parties],
             self._monitor,
             seconds=task.deadlines.start_seconds,
@@ -50,7 +50,9 @@ class Dealer:
         self._asked = 0
 
     def run(self) -> None:
-        """Serve until the coordinator says that every party has its noise: the rest of the session needs no dealer.
+        """Serve until the coordinator says that the rest of the session needs no dealer.
+
+        That is when every party has its noise; with a contribution check, it is the session's end.
 
         Raises:
             PeerTimeout: no session needed a dealer, or it did not get on, in time.
@@ -67,7 +69,8 @@ class Dealer:
                         "and then all is well",
                     )
                 while not self._monitor.closed:
-                    seconds = waiting_seconds(self._task) + self._limits.prepare_seconds
+                    longest = max(self._limits.prepare_seconds, self._limits.message_seconds)
+                    seconds = waiting_seconds(self._task) + longest
                     if not self._wait_for_change(lambda: self._monitor.closed, seconds):
                         raise PeerTimeout(coordinator, "it did not say that the compute parties are ready: see its log")
             except ProcessStopped as error:
@@ -97,14 +100,26 @@ class Dealer:
             PeerUnavailable: a party has begun anew.
         """
         self._monitor.open(request.ref)
-        if not request.batch.startswith(_BATCH):
-            raise ProtocolError(f"there is no batch named {request.batch!r} in this task")
-        largest = whole_blocks(self._plan.dimension * self._plan.rounds)
-        if request.samples > largest:
-            raise ProtocolError(f"{caller} asks for {request.samples} samples of noise, the task needs {largest}")
+        schedule = self._schedule(caller, request)
         with self._monitor.changed:
             self._asked += 1
-        return self._desk.deal(caller, request)
+        self._desk.forget_taken(but=request.batch)
+        return self._desk.deal(caller, request, schedule)
+
+    def _schedule(self, caller: str, request: DealRequest) -> Sequence[CorrelationRequest]:
+        """Return what is dealt for a request, if the task has a use for it."""
+        purpose, _, name = request.batch.partition("-")
+        check, samples = self._plan.contribution_check, request.samples
+        if purpose == "noise" and name:
+            largest = whole_blocks(self._plan.dimension * self._plan.rounds)
+            if samples > largest:
+                raise ProtocolError(f"{caller} asks for {samples} samples of noise, the task needs {largest}")
+            return self._plan.noise.schedule(samples) if samples else ()
+        if purpose == "check" and name and check is not None:
+            if not 1 <= samples <= len(self._task.owners):
+                raise ProtocolError(f"{caller} wants to check {samples} owners, of {len(self._task.owners)}")
+            return check_schedule(check, samples)
+        raise ProtocolError(f"there is no batch named {request.batch!r} in this task")
 
     def close_session(self, caller: str, ref: SessionRef, reason: str | None) -> None:
         """End the session: it failed, or it needs no dealer any more."""

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import structlog
 
 from mpcdp.errors import PeerTimeout, PeerUnavailable, ProtocolError
+from mpcdp.mpc.backend import CorrelationRequest
 from mpcdp.mpc.dealing import batch_seeds, deal, schedule_digest
-from mpcdp.mpc.noise import UniversalNoise
 from mpcdp.roles.session import Deadline, SessionMonitor
 from mpcdp.secret_sharing.randomness import random_key
 from mpcdp.transport.messages import DealRequest
@@ -22,7 +22,6 @@ class DealingDesk:
     A party that asks for another batch has given up those that it was waiting for: it has begun anew.
 
     Args:
-        noise: what the correlated randomness is for.
         parties: names in rank order.
         monitor: of the session; its condition is held while requests are written down.
         seconds: how long the parties may wait for each other.
@@ -31,10 +30,7 @@ class DealingDesk:
         A batch's seeds come from a secret drawn for it alone and from all parties' nonces; nothing is stored.
     """
 
-    def __init__(
-        self, noise: UniversalNoise, parties: Sequence[str], monitor: SessionMonitor, *, seconds: float
-    ) -> None:
-        self._noise = noise
+    def __init__(self, parties: Sequence[str], monitor: SessionMonitor, *, seconds: float) -> None:
         self._parties = tuple(parties)
         self._monitor = monitor
         self._seconds = seconds
@@ -42,12 +38,15 @@ class DealingDesk:
         self._seeds: dict[str, tuple[bytes, ...]] = {}
         self._dealt: dict[str, set[str]] = {}
 
-    def deal(self, caller: str, request: DealRequest) -> tuple[bytes, Iterator[bytes]]:
+    def deal(
+        self, caller: str, request: DealRequest, schedule: Sequence[CorrelationRequest]
+    ) -> tuple[bytes, Iterator[bytes]]:
         """Wait for every party's request, then return this party's seed and, for rank 0, the corrections.
 
         Args:
             caller: who asks.
             request: of a session and a batch that exist, for no more samples than may be asked for.
+            schedule: what is dealt for so many samples.
 
         Raises:
             ProtocolError: another schedule or number of samples than the dealer or another party has, or a second
@@ -55,7 +54,6 @@ class DealingDesk:
             PeerTimeout: a party did not ask in time.
             PeerUnavailable: a party has begun anew, and will never take this batch.
         """
-        schedule = self._noise.schedule(request.samples) if request.samples else ()
         if request.schedule_digest != schedule_digest(schedule):
             raise ProtocolError("the batch does not fit the dealer's plan: run the same version of mpcdp everywhere")
         batch = request.batch
@@ -73,6 +71,13 @@ class DealingDesk:
         _log.info("dealing", party=caller, batch=batch, samples=request.samples)
         return seeds[rank], self._stream(caller, batch, deal(schedule, seeds) if rank == 0 else iter(()))
 
+    def forget_taken(self, *, but: str) -> None:
+        """Forget the batches that all parties have taken, all but one."""
+        with self._monitor.changed:
+            for batch in [batch for batch, taken in self._dealt.items() if taken == set(self._parties)]:
+                if batch != but:
+                    del self._requests[batch], self._seeds[batch], self._dealt[batch]
+
     def _write_down(self, caller: str, request: DealRequest) -> None:
         for batch, asked in list(self._requests.items()):
             if batch != request.batch and batch not in self._seeds and caller in asked:
@@ -83,8 +88,7 @@ class DealingDesk:
         for other, earlier in requests.items():
             if earlier.samples != request.samples:
                 raise ProtocolError(
-                    f"{caller} asks for {request.samples} samples of noise, {other} for {earlier.samples}: "
-                    "see their logs"
+                    f"{caller} asks for {request.samples} samples, {other} for {earlier.samples}: see their logs"
                 )
         requests[caller] = request
         if len(requests) == len(self._parties):

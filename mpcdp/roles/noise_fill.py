@@ -241,7 +241,7 @@ class FillDealer:
         self._monitor = SessionMonitor(job.task)
         self._monitor.open(job.ref)
         self._desk = DealingDesk(
-            job.noise, job.parties, self._monitor, seconds=job.task.deadlines.start_seconds + job.limits.prepare_seconds
+            job.parties, self._monitor, seconds=job.task.deadlines.start_seconds + job.limits.prepare_seconds
         )
 
     def run(self) -> float:
@@ -276,7 +276,7 @@ class FillDealer:
                 f"{caller} fills another number of samples than the dealer: run `mpcdp noise fill` with the same "
                 "--samples and --distribution everywhere"
             )
-        return self._desk.deal(caller, request)
+        return self._desk.deal(caller, request, self._job.noise.schedule(samples))
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise ProtocolError("the dealer fills noise pools: start the session when `mpcdp noise fill` has ended")

@@ -1,18 +1,17 @@
 """One round at a compute party: agree on the owners, bind, reveal. It never knows which method runs."""
 
 import hashlib
-from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 
 import structlog
 
-from mpcdp.errors import MpcdpError, PeerTimeout, ProtocolError
+from mpcdp.errors import PeerTimeout, ProtocolError
 from mpcdp.mpc.aggregation import RoundAgreement, check_same, share_of_sum
 from mpcdp.mpc.backend import Backend, Mesh
 from mpcdp.mpc.noise_bank import NoiseSource
 from mpcdp.roles.journal import Bound, StoredRelease
-from mpcdp.roles.party_service import PartyService
+from mpcdp.roles.party_checks import PartyChecks
 from mpcdp.roles.resume import NO_NOISE
 from mpcdp.roles.session import Deadline, waiting_seconds
 from mpcdp.roles.training import History, owner_names, record_count
@@ -25,7 +24,7 @@ __all__ = ["PartyRounds"]
 _log = structlog.get_logger("mpcdp.compute_party")
 
 
-class PartyRounds(PartyService):
+class PartyRounds(PartyChecks):
     """Run rounds on the role's own thread.
 
     Guarantees:
@@ -33,23 +32,13 @@ class PartyRounds(PartyService):
         is, with the same owners, masks and noise: it opens the same bytes.
     """
 
-    _lost: MpcdpError | None = None
     _committed: bytes = b""
 
-    def _wait(self, happened: Callable[[], bool], deadline: Deadline) -> bool:
-        """Wait for something, as long as all other parties are there.
-
-        Raises:
-            PeerError: another party is lost.
-            SessionAborted: the session was closed with a reason.
-        """
-        done = self._monitor.wait_for(lambda: self._lost is not None or happened(), deadline)
-        if self._lost is not None:
-            raise self._lost
-        return done
-
     def _run_round(self, ref: SessionRef, round_index: int, mesh: Mesh, backend: Backend, noise: NoiseSource) -> None:
-        agreement = self._adopted or self._agree(self._next_request(round_index), mesh)
+        agreement = self._adopted
+        if agreement is None:
+            agreement = self._checked(ref, self._agree(self._next_request(round_index), mesh), backend)
+            self._check_owner_set(agreement.owners)
         bound = self._bind(ref, agreement, noise)
         # Two phases before a reveal: every party has written what it will open and for whom, and knows that all have.
         check_same(mesh, "commit", hashlib.sha256(bound.agreement).digest(), peers=self._parties)
@@ -111,8 +100,9 @@ class PartyRounds(PartyService):
             )
         if len(owners) < self._plan.minimum_owners:
             raise ProtocolError(
-                f"only {len(owners)} owners both uploaded and enrolled at every compute party, fewer than the task's "
-                f"{self._plan.minimum_owners}: see the logs of the others, {missing}"
+                f"only {len(owners)} owners both uploaded and enrolled at every compute party"
+                + (" and passed the contribution check" if self._plan.contribution_check is not None else "")
+                + f", fewer than the task's {self._plan.minimum_owners}: see the logs of the others, {missing}"
             )
 
     def _enrolled(self) -> OwnerSet:

@@ -209,8 +209,14 @@ class PartyService:
         if position not in (self._wait_for(settled) if owners is None else owners):
             raise LateUpload(
                 f"{caller}: the share is for round {upload.round_index}, which is over, or was agreed on "
-                "without it: upload sooner"
+                f"without it: upload sooner{self._unless_too_long}"
             )
+
+    @property
+    def _unless_too_long(self) -> str:
+        if self._plan.contribution_check is None:
+            return ""
+        return "; if it came in time, it failed the contribution check: correct what computes the contribution"
 
     def _owners_of_past_round(self, caller: str, position: int, upload: Upload) -> OwnerSet | None:
         """Return whose contributions are in the round of an upload, None if it is the current one."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NoiseShare", "NoisedVector", "RingVector", "SharedVector"]
+__all__ = ["NoiseShare", "NoisedVector", "RingVector", "SharedVector", "Verdicts"]
 
 RingVector = NDArray[np.int64]
 """A vector over Z_2^64, shape (d,), as two's-complement int64: numpy's wrap-around is the ring's arithmetic."""
@@ -78,3 +78,33 @@ class NoisedVector(_Share):
         if vector.dimension != noise.dimension:
             raise ValueError(f"noise of dimension {noise.dimension} does not fit a sum of dimension {vector.dimension}")
         return cls(vector.values + noise.values)
+
+
+class Verdicts:
+    """One party's XOR-share of the verdicts of a contribution check: whether each owner's vector is short enough.
+
+    Args:
+        bits: shape (words,), 64 verdicts to a word, the first in the lowest bit; fresh shares, as an AND gives them.
+            What lies beyond the last verdict is set to 0.
+        count: number of verdicts.
+
+    Raises:
+        ValueError: ``bits`` has another number of words than so many verdicts need.
+    """
+
+    __slots__ = ("bits", "count")
+
+    def __init__(self, bits: RingVector, *, count: int) -> None:
+        if count < 1 or bits.shape != (-(-count // 64),):
+            raise ValueError(f"{count} verdicts do not fit words of shape {bits.shape}")
+        self.bits = bits.astype(np.int64, copy=True)
+        if count % 64:
+            self.bits[-1] &= np.int64((1 << count % 64) - 1)
+        self.bits.flags.writeable = False
+        self.count = count
+
+    def __repr__(self) -> str:
+        return f"Verdicts(<redacted>, count={self.count})"
+
+    def __reduce__(self) -> str:
+        raise TypeError("Verdicts are secret and cannot be pickled")

@@ -25,6 +25,11 @@ def contradictions(task: "Task") -> Iterator[str]:
             'dealer: expected a [dealer] with privacy.noise = "joint", and only with it, got '
             f'{"one" if task.dealer else "none"} with "{task.privacy.noise}"'
         )
+    if task.session.contribution_check and task.privacy.noise != "joint":
+        yield (
+            'session.contribution_check: expected with privacy.noise = "joint" only, as it needs a dealer, got it with '
+            f'"{task.privacy.noise}"'
+        )
     if not task.owners:
         yield "owners: expected at least one [[owners]], got none"
     if task.session.minimum_owners > len(task.owners):

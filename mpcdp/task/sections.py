@@ -122,10 +122,13 @@ class SessionRules(Section):
         minimum_owners: fewer contributions than this are not released; all owners when absent.
         minimum_records: nor contributions of fewer records than this together; as many as the smallest
             ``minimum_owners`` owners have when absent.
+        contribution_check: whether the compute parties prove, inside the computation, that every contribution is as
+            short as an honest one; who fails is left out of the round and named. With joint noise only.
     """
 
     minimum_owners: Annotated[int, Field(ge=1)]
     minimum_records: Annotated[int, Field(ge=1)] | None = None
+    contribution_check: bool = False
 
 
 class Participant(Section):

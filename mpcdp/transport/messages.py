@@ -241,7 +241,7 @@ class DealRequest:
         nonce: 32 fresh random bytes; the batch's seeds depend on every party's nonce, so that neither a restored
             dealer nor a restored party can bring old correlations back.
         batch: what the batch is for, e.g. ``"noise"``; each batch name is dealt once per session.
-        samples: how many noise samples it is for, the same at all parties; 0 when their pools hold enough.
+        samples: how many noise samples it is for, or how many owners are checked with it; the same at all parties.
         schedule_digest: SHA-256 of the sequence of `CorrelationRequest` both sides expect.
     """
 

@@ -18,6 +18,9 @@ ROOT = Path(__file__).parents[2]
 RUNNER = CliRunner()
 NO_JSON = {
     "predict": "its output is a CSV table",
+    "health": "its exit code is its answer",
+    "reproduce figures": "it writes results.json",
+    "reproduce frontier": "it writes results.json",
     "noise discard": "it asks before it destroys; its output is one sentence",
 }
 LONG_WORK = {"demo", "run"}

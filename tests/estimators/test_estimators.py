@@ -16,6 +16,8 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from mpcdp.cli.demo_table import bundled_table
+from mpcdp.data.schema import NumericFeature
 from mpcdp.data.table import read_dataset
 from mpcdp.errors import BudgetError, ConfigError, PlanError, TaskError
 from mpcdp.estimators import Federation, PrivateERM, PrivateLinearSVC, PrivateLogisticRegression, PrivateRidge
@@ -275,14 +277,15 @@ def test_what_is_trained_in_memory_is_what_a_process_would_read(tmp_path: Path, 
 @pytest.mark.parametrize("noise", ["joint", "per-party"])
 def test_real_processes_on_this_machine(tmp_path: Path, noise: Any) -> None:
     data = load_breast_cancer()
-    lower, upper = data.data.min(axis=0), data.data.max(axis=0)
+    features = [feature for feature in bundled_table().schema.features if isinstance(feature, NumericFeature)]
     federation = Federation.local(
-        parties=2, noise=noise, folder=tmp_path / "federation", epsilon_limit=2.5, delta_limit=1e-5
+        parties=2, noise=noise, folder=tmp_path / "federation", epsilon_limit=4.5, delta_limit=1e-5
     )
     model = PrivateLogisticRegression(
-        epsilon=2.0,
+        epsilon=4.0,
         delta=1e-6,
-        bounds=list(zip(lower, upper, strict=True)),
+        bounds=[(feature.lower, feature.upper) for feature in features],
+        row_radius=2.0,
         classes=(0, 1),
         method="output-perturbation",
         regularization=0.05,
@@ -290,9 +293,9 @@ def test_real_processes_on_this_machine(tmp_path: Path, noise: Any) -> None:
     )
     owners = np.arange(569) % 3
     model.fit(data.data, data.target, owners=owners)
-    assert model.score(data.data, data.target) > 0.85
+    assert model.score(data.data, data.target) > 0.8  # 0.90 to 0.94 in 15 runs; 0.63 without a model
     assert "on one machine" in model.privacy_statement_
-    assert federation.ledger.total.epsilon == 2.0
+    assert federation.ledger.total.epsilon == 4.0
     assert not any((tmp_path / "federation" / "sessions").iterdir())  # the owners' rows are gone
     with pytest.raises(BudgetError, match="would exceed the limit"):
         model.fit(data.data, data.target, owners=owners)

@@ -7,10 +7,11 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from thread_parties import block_products
 
-from mpcdp.mpc.backend import Backend, CorrelationRequest, Words
+from mpcdp.mpc.backend import Backend, CorrelationRequest, CorrelationSource, NormMasks, Words
 from mpcdp.mpc.plaintext_backend import PlaintextBackend
-from mpcdp.secret_sharing.shares import NoisedVector, RingVector
+from mpcdp.secret_sharing.shares import NoisedVector, RingVector, Verdicts
 
 __all__ = ["RecordingBackend", "check_backend", "contract_schedule", "open_lanes"]
 
@@ -31,6 +32,9 @@ def check_backend(backend: Backend) -> None:
     check_xor_is_local(backend)
     check_and_rows(backend)
     check_and_of_public_words(backend)
+    check_and_all(backend)
+    check_open_masked(backend)
+    check_reveal_verdicts(backend)
     check_select(backend)
     check_select_random(backend)
     check_random_chain(backend)
@@ -62,6 +66,7 @@ class RecordingBackend:
         self.random_words = backend.random_words
         self.public = backend.public
         self.reveal = backend.reveal
+        self.reveal_verdicts = backend.reveal_verdicts
         self._backend = backend
 
     def _note(self, kind: Literal["and", "chain", "integer"], fan: int, words: int, selectors: int = 1) -> None:
@@ -87,6 +92,21 @@ class RecordingBackend:
         self.opened.append(coefficients[1:].size)
         self.ands += coefficients[1:].size
         return self._backend.select_random(coefficients)
+
+    def and_all(self, rows: Words) -> Words:
+        words = prod(rows.shape[1:])
+        self._note("chain", len(rows) - 1, words)
+        self.opened.append(rows.size)
+        self.ands += (len(rows) - 1) * words
+        return self._backend.and_all(rows)
+
+    def open_masked(self, values: RingVector, *, digits: int, shift: int) -> tuple[RingVector, NormMasks]:
+        self.requests.append(CorrelationRequest("norm", digits, values.size // 64, shift=shift))
+        self.opened.append(values.size)
+        return self._backend.open_masked(values, digits=digits, shift=shift)
+
+    def supply(self, correlations: CorrelationSource) -> None:
+        self._backend.supply(correlations)
 
     def random_chain(self, length: int, shape: tuple[int, ...]) -> Words:
         self._note("chain", length - 1, prod(shape))
@@ -200,6 +220,60 @@ def check_and_of_public_words(backend: Backend) -> None:
     """Public words are shares like any other: all four cases of AND."""
     x, y = backend.public(np.array([[0b0011]])), backend.public(np.array([0b0101]))
     assert open_lanes(backend, backend.and_rows(x, y))[0, :4].tolist() == [1, 0, 0, 0]
+
+
+def check_and_all(backend: Backend) -> None:
+    """All combinations of bits, for two to five rows of any shape, under shares that nothing else has."""
+    for rows in (2, 3, 4, 5):
+        cases = np.array([[case >> row & 1 for case in range(1 << rows)] for row in range(rows)])
+        words = backend.public(-cases)
+        before = words.copy()
+        product = backend.and_all(words.reshape(rows, 2, -1))
+        assert product.shape == (2, 1 << rows - 1)
+        assert product.dtype == np.int64
+        assert np.array_equal(words, before)
+        assert open_lanes(backend, product.reshape(1, -1))[0, ::64].tolist() == [0] * ((1 << rows) - 1) + [1]
+        drawn = backend.random_words((rows, 4, 3))
+        expected = np.bitwise_and.reduce(open_lanes(backend, drawn.reshape(rows, -1)), axis=0)
+        product = backend.and_all(drawn[:, ::2].swapaxes(1, 2))
+        picked = open_lanes(backend, product.T.reshape(1, -1)).reshape(2, -1)
+        assert np.array_equal(picked, expected.reshape(4, -1)[::2])
+
+
+def check_open_masked(backend: Backend) -> None:
+    """What is opened minus the mask is the value, and everything that is shared of the mask fits it."""
+    for digits, shift, words in ((32, 0, 2), (29, 5, 1), (64, 63, 1), (7, 20, 3)):
+        row = _ring_row(backend.rank, 64 * words)
+        given = row.copy()
+        opened, dealt = backend.open_masked(given, digits=digits, shift=shift)
+        assert np.array_equal(given, row)
+        assert opened.dtype == np.int64
+        total = np.sum([_ring_row(rank, 64 * words) for rank in range(backend.party_count)], axis=0)
+        masks = [_wrap(int(c) - int(x)) for c, x in zip(opened, total, strict=True)]
+        unsigned = [mask % 2**64 for mask in masks]
+        rows = [masks] if shift == 0 else [[mask >> shift for mask in masks], [mask >> shift for mask in unsigned]]
+        assert dealt.shifted.shape == dealt.squares.shape == (len(rows), 64 * words)
+        assert _reveal(backend, dealt.shifted).tolist() == [[_wrap(value) for value in each] for each in rows]
+        assert _reveal(backend, dealt.squares).tolist() == [[_wrap(value**2) for value in each] for each in rows]
+        expected = block_products(np.array(masks), digits)
+        assert dealt.products.shape == expected.shape == (15, -(-digits // 4), words)
+        lanes = open_lanes(backend, dealt.products.reshape(15, -1))
+        assert np.array_equal(lanes, _unpack(expected.reshape(15, -1)))
+    first, second = (backend.open_masked(np.zeros(64, dtype=np.int64), digits=4, shift=0)[0] for _ in range(2))
+    if first.any():
+        assert np.unique(np.concatenate([first, second])).size == 128  # fresh masks every time
+    else:
+        assert isinstance(getattr(backend, "_backend", backend), PlaintextBackend)
+
+
+def check_reveal_verdicts(backend: Backend) -> None:
+    """Verdicts come in order, and nothing beyond the last."""
+    words = np.array([0b1011, -1, 0x0123456789ABCDEF], dtype=np.int64)
+    for count in (1, 4, 64, 65, 130, 192):
+        share = backend.public(words[: -(-count // 64)]) ^ 0
+        opened = backend.reveal_verdicts(Verdicts(share, count=count))
+        assert opened.dtype == np.bool_
+        assert opened.tolist() == _unpack(words[np.newaxis])[0, :count].astype(bool).tolist()
 
 
 def check_select(backend: Backend) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thread_parties import block_products
 
 from mpcdp.errors import ProtocolError
-from mpcdp.mpc.backend import CorrelationRequest, Words
+from mpcdp.mpc.backend import CorrelationRequest, NormMasks, Words
 from mpcdp.mpc.bit_slicing import integers
 from mpcdp.mpc.dealing import (
     CHUNK_BYTES,
@@ -22,12 +23,14 @@ from mpcdp.mpc.dealing import (
     deal,
     schedule_digest,
 )
+from mpcdp.secret_sharing.shares import RingVector
 
-KINDS = ("and", "chain", "integer")
+KINDS = ("and", "chain", "integer", "norm")
 
 requests = st.one_of(
     st.builds(CorrelationRequest, st.sampled_from(KINDS), st.integers(1, 4), st.integers(1, 40)),
     st.builds(CorrelationRequest, st.just("and"), st.integers(1, 4), st.integers(1, 20), st.integers(2, 5)),
+    st.builds(CorrelationRequest, st.just("norm"), st.integers(1, 64), st.integers(1, 5), shift=st.integers(0, 63)),
 )
 schedules = st.lists(requests, max_size=8)
 party_counts = st.integers(2, 5)
@@ -85,10 +88,25 @@ def violations(schedule: Sequence[CorrelationRequest], dealt: Sequence[DealtCorr
             for subset, product in subsets.items():
                 factors = [subsets[1 << bit] for bit in range(request.fan + 1) if subset >> bit & 1]
                 wrong += int(np.count_nonzero(np.bitwise_and.reduce(factors) ^ product))
+        elif request.kind == "norm":
+            wrong += norm_violations(
+                request, [party.norms(request.fan, request.shift, request.words) for party in dealt]
+            )
         else:
             digits, values = zip(*(party.integers(request.fan, request.words) for party in dealt), strict=True)
             wrong += int(np.count_nonzero(integers(xor(digits)) - np.sum(values, axis=0)))
     return wrong
+
+
+def norm_violations(request: CorrelationRequest, dealt: Sequence[tuple[RingVector, NormMasks]]) -> int:
+    """Count the words and lanes where a "norm" request's equations do not hold."""
+    masks = np.sum([shares for shares, _ in dealt], axis=0)
+    readings = [masks] if request.shift == 0 else [masks, masks.view(np.uint64)]
+    shifted = np.stack([(reading >> reading.dtype.type(request.shift)).view(np.int64) for reading in readings])
+    products = np.bitwise_xor.reduce([norm.products for _, norm in dealt])
+    wrong = np.count_nonzero(products ^ block_products(masks, request.fan))
+    wrong += np.count_nonzero(np.sum([norm.shifted for _, norm in dealt], axis=0) - shifted)
+    return int(wrong + np.count_nonzero(np.sum([norm.squares for _, norm in dealt], axis=0) - shifted * shifted))
 
 
 @given(schedule=schedules, party_count=party_counts, piece=st.integers(1, 1000))
@@ -102,7 +120,8 @@ def test_dealt_equations_hold_however_the_stream_is_cut(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_equations_hold_across_the_dealers_chunks(kind: str) -> None:
-    schedule = [CorrelationRequest(kind, 2, CHUNK_BYTES // 16 + 3), CorrelationRequest(kind, 1, 5)]  # type: ignore[arg-type]
+    words = 3 * CHUNK_BYTES // 8 // (139 * (kind == "norm") or 2) + 3  # in each of them more than a chunk
+    schedule = [CorrelationRequest(kind, 2, words), CorrelationRequest(kind, 1, 5)]  # type: ignore[arg-type]
     assert violations(schedule, parties(schedule, seeds_for(3))) == 0
 
 
@@ -154,14 +173,16 @@ def test_small_requests_share_chunks() -> None:
 def test_streams_of_a_party_are_independent() -> None:
     source = ReceivedCorrelations(seeds_for(2)[1], iter(()))
     party = DealtCorrelations(source, rank=1)
+    masks, norm = party.norms(64, 5, 64)
     arrays = [
         *party.products(2, 64),
         *party.selection(3, 2, 64),
         *party.chain(2, 64).values(),
         *party.integers(3, 64),
+        *(masks, norm.products, norm.shifted[1], *norm.squares),
     ]
     words = np.concatenate([array.reshape(-1) for array in arrays])
-    assert words.size == (3 + 2 + (7 * 2 + 7 + 2) + 7 + 3 + 64) * 64
+    assert words.size == (3 + 2 + (7 * 2 + 7 + 2) + 7 + 3 + 64 + 15 * 16 + 4 * 64) * 64
     assert np.unique(words).size == words.size
 
 
@@ -172,9 +193,11 @@ def test_format_is_frozen() -> None:
     selection = b"".join(deal([CorrelationRequest("and", 2, 3, 4)], seeds))
     assert hashlib.sha256(selection).hexdigest()[:16] == "c34df2186c1830ef"
     corrections = b"".join(deal(schedule, seeds))
+    norms = [CorrelationRequest("norm", 30, 2, shift=4), CorrelationRequest("norm", 64, 1)]
     assert hashlib.sha256(b"".join(seeds)).hexdigest()[:16] == "bb97ce4187f394e3"
     assert hashlib.sha256(corrections).hexdigest()[:16] == "76c03c095b568d32"
-    assert schedule_digest(schedule).hex()[:16] == "b2fa298cd95aa87d"
+    assert hashlib.sha256(b"".join(deal(norms, seeds))).hexdigest()[:16] == "b4dda24a18c6a064"
+    assert schedule_digest(schedule + norms).hex()[:16] == "5a58ac55d6a7fa36"
 
 
 def test_seeds_are_fresh_if_anything_is() -> None:
@@ -217,6 +240,8 @@ def test_schedule_digest_sees_every_difference() -> None:
         [CorrelationRequest("and", 2, 2), schedule[1]],
         [CorrelationRequest("and", 1, 3), schedule[1]],
         [CorrelationRequest("chain", 2, 3), schedule[1]],
+        [*schedule, CorrelationRequest("norm", 4, 2, shift=1)],
+        [*schedule, CorrelationRequest("norm", 4, 2)],
         [CorrelationRequest("and", 2, 3, 2), schedule[1]],
         [CorrelationRequest("and", 2, 1), CorrelationRequest("and", 2, 2), schedule[1]],
     ]
@@ -224,10 +249,14 @@ def test_schedule_digest_sees_every_difference() -> None:
     assert schedule_digest(schedule) == schedule_digest(tuple(schedule))
 
 
-@pytest.mark.parametrize(("kind", "fan", "words"), [("and", 0, 1), ("and", 1, 0), ("chain", 5, 1), ("integer", 64, 1)])
+@pytest.mark.parametrize(
+    ("kind", "fan", "words"), [("and", 0, 1), ("and", 1, 0), ("chain", 5, 1), ("integer", 64, 1), ("norm", 65, 1)]
+)
 def test_requests_are_checked(kind: str, fan: int, words: int) -> None:
     with pytest.raises(ValueError, match=f"correlations '{kind}' have a fan of 1 to"):
         CorrelationRequest(kind, fan, words)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"correlations '{kind}' have no shift of 64"):
+        CorrelationRequest(kind, 1, 1, shift=64)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("kind", "selectors", "most"), [("and", 0, 8), ("and", 9, 8), ("chain", 2, 1)])

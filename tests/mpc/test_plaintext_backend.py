@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from backend_contract import check_backend, contract_schedule
-from thread_parties import SharingBackendUnsafe, run_in_threads
+from numpy.typing import NDArray
+from thread_parties import SharingBackendUnsafe, block_products, run_in_threads
 
-from mpcdp.mpc.backend import Backend, CorrelationRequest, Mesh, Words
+from mpcdp.mpc.backend import Backend, CorrelationRequest, Mesh, NormMasks, Words
 from mpcdp.mpc.plaintext_backend import PlaintextBackend
 from mpcdp.secret_sharing.randomness import KeyStream, derive_key, random_key
-from mpcdp.secret_sharing.shares import RingVector
+from mpcdp.secret_sharing.shares import RingVector, Verdicts
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,7 +40,7 @@ def test_contract_holds_for_true_shares(party_count: int) -> None:
 def test_contract_schedule_is_deterministic() -> None:
     schedule = contract_schedule()
     assert schedule == contract_schedule()
-    assert {request.kind for request in schedule} == {"and", "chain", "integer"}
+    assert {request.kind for request in schedule} == {"and", "chain", "integer", "norm"}
     assert CorrelationRequest("and", 2, 3 * 2 * 5) in schedule
     assert CorrelationRequest("and", 2, 3 * 5, 3) in schedule
 
@@ -148,9 +149,53 @@ class _BiasedIntegers(PlaintextBackend):
         return np.full((bits, words), -1), np.full(64 * words, 2**bits - 1)
 
 
+class _AllButTheLast(PlaintextBackend):
+    def and_all(self, rows: Words) -> Words:
+        return super().and_all(rows[:-1])
+
+
+class _AnyOfAll(PlaintextBackend):
+    def and_all(self, rows: Words) -> Words:
+        product: Words = np.bitwise_or.reduce(rows, axis=0)
+        return product
+
+
+class _WrongSquares(PlaintextBackend):
+    def open_masked(self, values: RingVector, *, digits: int, shift: int) -> tuple[RingVector, NormMasks]:
+        opened, masks = super().open_masked(values, digits=digits, shift=shift)
+        return opened, NormMasks(masks.products, masks.shifted, masks.squares + 1)
+
+
+class _WrongProducts(PlaintextBackend):
+    def open_masked(self, values: RingVector, *, digits: int, shift: int) -> tuple[RingVector, NormMasks]:
+        opened, masks = super().open_masked(values, digits=digits, shift=shift)
+        return opened, NormMasks(~masks.products, masks.shifted, masks.squares)
+
+
+class _SameMaskAgain(PlaintextBackend):
+    """Uniform, and everything fits, but for the second opening."""
+
+    def open_masked(self, values: RingVector, *, digits: int, shift: int) -> tuple[RingVector, NormMasks]:
+        masks = KeyStream(bytes(32)).words(values.size)
+        rows = [masks] if shift == 0 else [masks >> shift, (masks.view(np.uint64) >> np.uint64(shift)).view(np.int64)]
+        shifted = np.stack(rows)
+        return values + masks, NormMasks(block_products(masks, digits), shifted, shifted * shifted)
+
+
+class _VerdictsOfTheLastWordFirst(PlaintextBackend):
+    def reveal_verdicts(self, verdicts: Verdicts) -> NDArray[np.bool_]:
+        return super().reveal_verdicts(verdicts)[::-1]
+
+
 @pytest.mark.parametrize(
     "faulty",
     [
+        _AllButTheLast,
+        _AnyOfAll,
+        _WrongSquares,
+        _WrongProducts,
+        _SameMaskAgain,
+        _VerdictsOfTheLastWordFirst,
         _Or,
         _InPlace,
         _BigEndianLanes,
@@ -218,6 +263,9 @@ def shared(vector: SharedVector) -> None:
 
 def noise(vector: NoiseShare) -> None:
     backend.reveal(vector)  # refused
+
+def bits(vector: NoisedVector) -> None:
+    backend.reveal_verdicts(vector)  # refused
 
 def twice(vector: NoisedVector, share: NoiseShare) -> None:
     NoisedVector.add(vector, share)  # refused

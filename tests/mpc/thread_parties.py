@@ -6,12 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mpcdp.mpc.backend import Mesh, Words
+from mpcdp.mpc.backend import BLOCK_DIGITS, CorrelationSource, Mesh, NormMasks, Words
 from mpcdp.secret_sharing.randomness import KeyStream, derive_key
-from mpcdp.secret_sharing.shares import NoisedVector, RingVector
+from mpcdp.secret_sharing.shares import NoisedVector, RingVector, Verdicts
 
-__all__ = ["SharingBackendUnsafe", "run_in_threads"]
+__all__ = ["SharingBackendUnsafe", "block_products", "run_in_threads"]
 
 T = TypeVar("T")
 
@@ -91,6 +92,9 @@ class SharingBackendUnsafe:
         shape = (len(coefficients).bit_length() - 1, *coefficients.shape[2:])
         return self.select(coefficients, self.random_words(shape))
 
+    def and_all(self, rows: Words) -> Words:
+        return self._share(np.bitwise_and.reduce(self._open("all", rows), axis=0))
+
     def random_chain(self, length: int, shape: tuple[int, ...]) -> Words:
         return self._share(np.bitwise_and.accumulate(self._open("chain", self.random_words((length, *shape))), axis=0))
 
@@ -114,6 +118,29 @@ class SharingBackendUnsafe:
             share -= mask
         return (own[self.rank - 1] if self.rank else share) - masks
 
+    def open_masked(self, values: RingVector, *, digits: int, shift: int) -> tuple[RingVector, NormMasks]:
+        masks = self.draw_masks(values.size)
+        products = self._share(block_products(masks, digits))
+        rows = [masks] if shift == 0 else [masks >> shift, (masks.view(np.uint64) >> np.uint64(shift)).view(np.int64)]
+        shifted, squares = self._add_shares(np.stack(rows)), self._add_shares(np.stack([row * row for row in rows]))
+        opened = masks.copy()
+        for payload in self._mesh.exchange("masked", np.ascontiguousarray(values).tobytes()):
+            opened += np.frombuffer(payload, dtype=np.int64)
+        return opened, NormMasks(products, shifted, squares)
+
+    def draw_masks(self, count: int) -> RingVector:
+        """Draw the masks of `open_masked`, equal at all parties."""
+        return self._common.words(count)
+
+    def supply(self, correlations: CorrelationSource) -> None:
+        """Needs none."""
+
+    def reveal_verdicts(self, verdicts: Verdicts) -> NDArray[np.bool_]:
+        words = self._open("verdicts", verdicts.bits)
+        bits = (words[:, np.newaxis] >> np.arange(64)) & 1
+        opened: NDArray[np.bool_] = bits.reshape(-1)[: verdicts.count] == 1
+        return opened
+
     def reveal(self, vector: NoisedVector) -> RingVector:
         total = np.zeros(vector.dimension, dtype=np.int64)
         for payload in self._mesh.exchange("reveal", vector.values.tobytes()):
@@ -125,6 +152,13 @@ class SharingBackendUnsafe:
         for payload in self._mesh.exchange(operation, np.ascontiguousarray(words).tobytes()):
             opened ^= np.frombuffer(payload, dtype=np.int64)
         return opened.reshape(words.shape)
+
+    def _add_shares(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Share over the ring what everybody knows."""
+        masks = [self._common.words(values.size).reshape(values.shape) for _ in range(self.party_count - 1)]
+        for mask in masks:
+            values = values - mask
+        return masks[self.rank - 1] if self.rank else values
 
     def _share(self, words: Words) -> Words:
         """Share what everybody knows: all ranks but 0 draw their shares."""
@@ -139,3 +173,16 @@ def _integers(digits: Words) -> RingVector:
     lanes = ((digits[..., np.newaxis] >> np.arange(64)) & 1).reshape(len(digits), -1)
     values: RingVector = (1 << np.arange(len(digits))) @ lanes
     return values
+
+
+def block_products(masks: RingVector, count: int) -> Words:
+    """Compute the products of the digits of known masks that `NormMasks` speaks of, slowly."""
+    digits = [(masks.reshape(-1, 64) >> place) & 1 for place in range(64 - count, 64)]
+    digits += [np.zeros_like(digits[0])] * (-count % BLOCK_DIGITS)
+    blocks = [digits[start : start + BLOCK_DIGITS] for start in range(0, len(digits), BLOCK_DIGITS)]
+    products = [
+        [np.prod([block[bit] for bit in range(BLOCK_DIGITS) if subset >> bit & 1], axis=0) for block in blocks]
+        for subset in range(1, 1 << BLOCK_DIGITS)
+    ]
+    words: Words = (np.array(products) << np.arange(64)).sum(axis=-1)
+    return words

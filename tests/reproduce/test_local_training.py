@@ -80,18 +80,18 @@ def test_descent_is_the_loop_over_owners(regression: bool, owners: int) -> None:
     dataset = make_dataset(25, 5, regression=regression)
     tables, loss = OwnerTables.split(dataset, owners), SQUARED if regression else LOGISTIC
     linear = np.random.default_rng(2).normal(size=(3, 5)) / 10
-    arguments = {"loss": loss, "regularization": 0.05, "checkpoints": (1, 7, 400), "learning_rate": 0.9}
+    arguments = {"loss": loss, "regularization": 0.3, "checkpoints": (1, 7, 120), "learning_rate": 0.9}
     path = descend_on_average(tables, linear=linear, tolerance=0.0, **arguments)  # type: ignore[arg-type]
     expected = np.zeros((3, 3, 5))
     for records_of in slices(tables):
         rows, labels = dataset.features[records_of], dataset.labels[records_of]
         for column in range(3):
             point = np.zeros(5)
-            for step in range(1, 401):
+            for step in range(1, 121):
                 slopes = loss.slope(rows @ point, labels)
-                point = point - 0.9 * (rows.T @ slopes / len(rows) + 0.05 * point + linear[column])
-                if step in (1, 7, 400):
-                    expected[(1, 7, 400).index(step), column] += point / owners
+                point = point - 0.9 * (rows.T @ slopes / len(rows) + 0.3 * point + linear[column])
+                if step in (1, 7, 120):
+                    expected[(1, 7, 120).index(step), column] += point / owners
     np.testing.assert_allclose(path, expected, atol=1e-10)
     stopped = descend_on_average(tables, linear=linear, **arguments)  # type: ignore[arg-type]
     np.testing.assert_allclose(stopped, expected, atol=1e-6)

@@ -111,7 +111,7 @@ def test_parties_that_lack_different_numbers_are_dealt_nothing(task: Task) -> No
         waiting = pool.submit(dealer.deal, "party-1", first)
         while not dealer._desk._requests:
             time.sleep(0.01)
-        with pytest.raises(ProtocolError, match="party-2 asks for 1024 samples of noise, party-1 for 0"):
+        with pytest.raises(ProtocolError, match="party-2 asks for 1024 samples, party-1 for 0"):
             dealer.deal("party-2", second)
         with pytest.raises(PeerTimeout, match="party-2"):
             waiting.result()
@@ -132,7 +132,7 @@ def test_a_party_asks_with_a_fresh_nonce(task: Task) -> None:
     other: Any = None
     for _ in range(2):
         party = ComputeParty("party-1", task, make_plan(task), network, other, other)
-        party._ask_dealer(_request(task, "party-1").ref, "dealer", "1", 4)
+        party._ask_dealer(_request(task, "party-1").ref, "noise-x", 4, make_plan(task).noise_schedule)
     assert asked[0].nonce != asked[1].nonce
     assert asked[0].schedule_digest == _request(task, "party-1").schedule_digest
 

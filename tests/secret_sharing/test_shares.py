@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from mpcdp.secret_sharing.shares import NoisedVector, NoiseShare, SharedVector
+from mpcdp.secret_sharing.shares import NoisedVector, NoiseShare, SharedVector, Verdicts
 
 SHARES = [SharedVector, NoiseShare, NoisedVector]
 SECRET = 123_456_789
@@ -71,3 +71,21 @@ def test_dimensions_must_agree() -> None:
         SharedVector.total([SharedVector(np.zeros(2, dtype=np.int64))], dimension=3)
     with pytest.raises(ValueError, match="dimension 1 does not fit"):
         NoisedVector.add(SharedVector(np.zeros(2, dtype=np.int64)), NoiseShare(np.zeros(1, dtype=np.int64)))
+
+
+def test_verdicts_hide_what_belongs_to_nobody_and_keep_the_rest_to_themselves() -> None:
+    words = np.array([SECRET, -1])
+    verdicts = Verdicts(words, count=67)
+    assert verdicts.bits.tolist() == [SECRET, 0b111]
+    assert words.tolist() == [SECRET, -1]
+    assert repr(verdicts) == "Verdicts(<redacted>, count=67)"
+    with pytest.raises(ValueError, match="read-only"):
+        verdicts.bits[0] = 0
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(verdicts)
+
+
+@pytest.mark.parametrize(("words", "count"), [(1, 0), (1, 65), (2, 64), (0, 1)])
+def test_verdicts_fill_their_words(words: int, count: int) -> None:
+    with pytest.raises(ValueError, match="do not fit"):
+        Verdicts(np.zeros(words, dtype=np.int64), count=count)
