@@ -95,8 +95,8 @@ def _address(made: TestNetwork, server: str) -> str:
     return str(tomllib.loads((made.folder / server / f"{role}.toml").read_text())["listen"])
 
 
-def _greeting(claim: str) -> bytes:
-    return codec.write_greeting(Greeting(name=claim, task_digest=bytes(32), version="0.1.0", time=time.time()))
+def _greeting(name: str) -> bytes:
+    return codec.write_greeting(Greeting(name=name, task_digest=bytes(32), version="0.1.0", time=time.time()))
 
 
 def _message(method: str, claim: str) -> bytes:
