@@ -1,30 +1,21 @@
 """``mpcdp bench check``: what the contribution check costs, on the processes of the noise benchmark."""
 
-import json
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Self, cast
-
-import numpy as np
+from typing import Any, Self
 
 from mpcdp.bench.machine import where_measured
 from mpcdp.bench.noise import and_gates
-from mpcdp.bench.processes import Command, end_with_parent, run_processes
-from mpcdp.bench.report import Report, Run, peak_memory_mib
+from mpcdp.bench.processes import Command, run_processes
+from mpcdp.bench.report import Report
 from mpcdp.bench.setting import DEALER, Sampler, Setting
-from mpcdp.bench.worker import CountingMesh, ask_dealer, network_of, serve_as_dealer
-from mpcdp.errors import MpcdpError, ProtocolError
-from mpcdp.mpc.backend import CorrelationRequest, Mesh
-from mpcdp.mpc.contribution_check import NormCheck, check_contributions, check_schedule, norm_check
-from mpcdp.secret_sharing.shares import SharedVector
-from mpcdp.transport.channel import ComputePartyService
-from mpcdp.transport.grpc import GrpcNetwork
+from mpcdp.mpc.backend import CorrelationRequest
+from mpcdp.mpc.contribution_check import NormCheck, check_schedule, norm_check
 
-__all__ = ["CheckRow", "CheckSetting", "check_document", "main", "measure_check"]
+__all__ = ["CheckRow", "CheckSetting", "check_document", "measure_check"]
 
 
 @dataclass(frozen=True)
@@ -137,64 +128,4 @@ def check_document(rows: Sequence[CheckRow]) -> dict[str, Any]:
 
 
 def _command(folder: Path, name: str) -> list[str]:
-    return [sys.executable, "-m", "mpcdp.bench.check", str(folder), name]
-
-
-def main(folder: Path, name: str) -> int:
-    """Run one process of a row until it has reported.
-
-    Args:
-        folder: holds the setting, and a folder of each process's own for its credentials and its report.
-        name: which process this is.
-
-    Returns:
-        The exit code; an error is written to standard error.
-    """
-    end_with_parent()
-    document = json.loads((folder / "setting.json").read_text(encoding="utf-8"))
-    setting = CheckSetting(**{**document, "sampler": Sampler(document["sampler"])})
-    try:
-        with network_of(setting, folder, name) as network:
-            report = serve_as_dealer(setting, network) if name == DEALER else _run_party(setting, network, name)
-            report.save(folder / name / "report.json")
-    except MpcdpError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    return 0
-
-
-def _run_party(setting: CheckSetting, network: GrpcNetwork, name: str) -> Report:
-    runs: list[Run] = []
-    idle = peak_memory_mib()
-    # Nobody may call a compute party's methods here: there is no owner and no coordinator.
-    service = cast(ComputePartyService, object())
-    with network.serve(service), network.mesh(setting.ref, setting.party_names) as mesh:
-        for batch, owners in setting.batches.items():
-            runs.append(_run_once(setting, network, name, mesh, batch=batch, owners=owners))
-    return Report(idle, peak_memory_mib(), runs=tuple(runs[1:]))
-
-
-def _run_once(setting: CheckSetting, network: GrpcNetwork, name: str, mesh: Mesh, *, batch: str, owners: int) -> Run:
-    """Check vectors that are all as long as they may be, and so must pass."""
-    from mpcdp.mpc.crypten_backend import crypten_engine
-
-    vector = np.zeros(setting.dimension, dtype=np.int64)
-    if mesh.rank == 0:
-        vector[0] = 1 << setting.length_bits
-    shares = (SharedVector(vector.copy()) for _ in range(owners))
-    counting = CountingMesh(mesh)
-    with crypten_engine(counting, None) as backend:
-        mesh.exchange("bench/ready", b"")
-        start = time.monotonic()
-        source = ask_dealer(setting, network, name, batch)
-        backend.supply(source)
-        passed = backend.reveal_verdicts(check_contributions(backend, setting.check, range(owners), shares))
-        end = time.monotonic()
-    source.finish()
-    if not passed.all():
-        raise ProtocolError("a vector of the largest honest length failed: run the same version of mpcdp everywhere")
-    return Run(start, end, rounds=counting.rounds, bytes_sent=counting.bytes_sent)
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))
+    return [sys.executable, "-m", "mpcdp.bench.check_worker", str(folder), name]

@@ -11,6 +11,7 @@ import yaml  # type: ignore[import-untyped]
 from chart_rendering import ChartError, render
 from deployment import CONFIGS, DEPLOY, ROOT, callers_and_called, tool
 
+import mpcdp.errors
 from mpcdp.config import load_config
 from mpcdp.transport.channel import Role
 
@@ -64,9 +65,13 @@ def _pod(manifests: Manifests) -> dict[str, Any]:
 
 @pytest.mark.parametrize("role", _ROLES)
 class TestEveryRole:
-    def test_a_session_is_tried_once(self, rendered: Callable[..., Manifests], role: Role) -> None:
+    def test_only_a_killed_process_is_started_again(self, rendered: Callable[..., Manifests], role: Role) -> None:
         job = rendered(role)["Job"]["spec"]
-        assert (job["backoffLimit"], job["completions"], job["parallelism"]) == (0, 1, 1)
+        assert (job["completions"], job["parallelism"]) == (1, 1)
+        ending = [rule["onExitCodes"] for rule in job["podFailurePolicy"]["rules"] if rule["action"] == "FailJob"]
+        errors = [getattr(mpcdp.errors, name) for name in mpcdp.errors.__all__]
+        final = sorted({error.exit_code for error in errors} - {mpcdp.errors.ProcessStopped.exit_code})
+        assert ending == [{"operator": "In", "values": final}]
         assert job["template"]["spec"]["restartPolicy"] == "Never"
 
     def test_the_process_is_locked_in(self, rendered: Callable[..., Manifests], role: Role) -> None:

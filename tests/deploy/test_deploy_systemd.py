@@ -32,12 +32,12 @@ def unit_here(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_process_is_started_once_and_by_a_person() -> None:
+def test_a_process_is_started_by_a_person_and_again_only_when_it_was_killed() -> None:
     parser = configparser.RawConfigParser(strict=False, interpolation=None)
     parser.read(_UNIT)
     assert set(parser.sections()) == {"Unit", "Service"}
     service = _service()
-    assert service["Restart"] == ["no"]
+    assert service["Restart"] == ["on-abnormal"]
     assert service["ExecStart"] == ["/opt/mpcdp/bin/python -m parties.%i --config /etc/mpcdp/%i/%i.toml"]
 
 
