@@ -14,7 +14,8 @@ __all__ = ["application", "main"]
 
 _EXIT_CODES = (
     "Exit codes: 0 done; 1 a bug (please report it); 2 a file or an option is wrong; 3 refused: privacy spent or not "
-    "granted, an identity that does not fit; 4 another process failed or was late; 5 another process ended the session."
+    "granted, an identity that does not fit; 4 another process failed or was late; 5 another process ended the "
+    "session; 6 this process was stopped, and goes on when it is started again."
 )
 
 

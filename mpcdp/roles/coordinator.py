@@ -202,15 +202,16 @@ class Coordinator(OwnerDesk):
 
     def _open_session(self, ref: SessionRef) -> None:
         """Open the session everywhere at once: parties prepare their noise together, if that is not done."""
-        dealer = self._network.dealer(self._task.dealer.name) if self._task.dealer and self._dealer_waits else None
-        if dealer is not None:
+        dealer = self._network.dealer(self._task.dealer.name) if self._task.dealer is not None else None
+        if dealer is not None and self._dealer_waits:
             # The dealer first: it only takes note, and the parties will ask it at once.
             persistently(partial(dealer.open_session, "", ref), self._patience())
         parties = [self._network.compute_party(party) for party in self._parties]
         _together([partial(persistently, partial(party.open_session, "", ref), self._patience()) for party in parties])
         _log.info("session opened", session=ref.session.hex()[:16])
         if dealer is not None and self._plan.contribution_check is None:
-            # From here on it is not needed. It may be away just now, and the session does not wait for it.
+            # From here on it is not needed. It may be away just now, and the session does not wait for it. An earlier
+            # process of this coordinator may have opened the session there and then died before it said so.
             threading.Thread(target=self._dismiss, args=(dealer, ref), name="dismiss-dealer", daemon=True).start()
 
     def _dismiss(self, dealer: DealerService, ref: SessionRef) -> None:

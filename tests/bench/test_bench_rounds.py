@@ -43,6 +43,7 @@ def check_figures(row: RoundsRow, setting: RoundsSetting) -> None:
     assert 20 < row.party_peak_memory_mib < 2000
 
 
+@pytest.mark.slow
 def test_a_tiny_session_is_measured_beside_plain_sums() -> None:
     row = measure_rounds(TINY)
     check_figures(row, TINY)

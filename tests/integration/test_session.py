@@ -39,7 +39,7 @@ def _all_succeeded(results: tuple[ProcessResult, ...]) -> None:
         assert result.exit_code == 0, f"{result.name}: {result.log.read_text()}"
 
 
-@pytest.mark.parametrize("parties", [2, 3, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("parties", [3, *(pytest.param(parties, marks=pytest.mark.slow) for parties in (2, 5))])
 def test_model_without_noise_equals_the_run_in_the_clear(tmp_path: Path, parties: int) -> None:
     """With the noise vector replaced by zeros at an unchanged encoding, only the encoding's rounding is left."""
     made = make_network(tmp_path, task_document([20, 50, 31], parties=parties))
@@ -61,7 +61,12 @@ def test_model_without_noise_equals_the_run_in_the_clear(tmp_path: Path, parties
 
 
 @pytest.mark.parametrize(
-    ("mechanism", "noise"), [("gaussian", "joint"), ("laplace", "joint"), ("gaussian", "per-party")]
+    ("mechanism", "noise"),
+    [
+        ("gaussian", "joint"),
+        pytest.param("laplace", "joint", marks=pytest.mark.slow),
+        pytest.param("gaussian", "per-party", marks=pytest.mark.slow),
+    ],
 )
 def test_model_differs_from_the_clear_one_by_the_declared_noise(tmp_path: Path, mechanism: str, noise: str) -> None:
     """Deviation over declared scale behaves like standardised noise of 101 coordinates, and the low bit is uniform."""
@@ -146,9 +151,8 @@ def test_a_task_runs_once(tmp_path: Path) -> None:
     assert not made.model_path("owner-2").exists()
 
 
-@pytest.mark.parametrize(
-    "missing", ["party-2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dealer", "owner-2"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("missing", ["party-2", "dealer", "owner-2"])
 def test_a_process_missing_at_the_start_is_named(tmp_path: Path, missing: str) -> None:
     made = make_network(tmp_path, task_document([10, 10], parties=2, start_seconds=5.0))
     with made.processes() as network:
@@ -165,9 +169,8 @@ def test_a_process_missing_at_the_start_is_named(tmp_path: Path, missing: str) -
         _all_succeeded(network.wait(DEADLINE))
 
 
-@pytest.mark.parametrize(
-    "victim", ["party-1", *(pytest.param(name, marks=pytest.mark.slow) for name in ("party-3", "coordinator"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["party-1", "party-3", "coordinator"])
 def test_a_process_killed_in_the_middle_ends_the_session_everywhere(tmp_path: Path, victim: str) -> None:
     deadlines = {"start_seconds": 10.0, "contribution_seconds": 10.0, "round_seconds": 10.0}
     made = make_network(tmp_path, task_document([10, 10, 10], parties=3, deadlines=deadlines))
@@ -237,6 +240,7 @@ def test_a_table_that_does_not_fit_is_refused_before_joining(
     # No coordinator runs: had the owner tried to join, the error would be another one.
 
 
+@pytest.mark.slow
 def test_another_tasks_bytes_are_refused(tmp_path: Path) -> None:
     """One owner holds a task with a larger epsilon; everybody else goes on waiting for the right one."""
     made = make_network(tmp_path, task_document([10, 10], parties=2, start_seconds=6.0))

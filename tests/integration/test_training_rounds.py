@@ -54,7 +54,8 @@ def test_rounds_without_noise_are_those_in_the_clear(tmp_path: Path) -> None:
     np.testing.assert_allclose(models[0], simulate(made.task, made.datasets, noise=False), atol=2 * ROUNDS * step)
 
 
-@pytest.mark.parametrize("noise", ["joint", pytest.param("per-party", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", ["joint", "per-party"])
 def test_every_round_is_noised_and_what_was_spent_is_told(tmp_path: Path, noise: str) -> None:
     privacy = {"epsilon": 2.0, "delta": 1e-6, "mechanism": "gaussian", "noise": noise}
     made = make_network(tmp_path, _document([60, 45], privacy=privacy, method={"sampling_rate": 0.5}))

@@ -254,6 +254,7 @@ def _lives(folder: Path, kills: int) -> None:
     assert len(used) > kills // 4, "the process did not live long enough to use anything"
 
 
+@pytest.mark.slow
 def test_a_killed_process_never_uses_noise_twice(tmp_path: Path) -> None:
     _lives(tmp_path / "pool", 20)
 
