@@ -116,6 +116,7 @@ class Coordinator(OwnerDesk):
 
     def _run_session(self, journal: CoordinatorJournal, record: CoordinatorRecord) -> TrainedModel:
         ref = record.ref
+        self._dealer_waits = not record.started or self._plan.contribution_check is not None
         try:
             training = self._go_on(journal, record)
             if not record.started:
@@ -123,7 +124,7 @@ class Coordinator(OwnerDesk):
                     self._wait_for_owners()
             if not training.complete:
                 with self._timed("preparing"):
-                    self._open_session(ref, started=record.started)
+                    self._open_session(ref)
                 with self._timed("rounds"):
                     self._run_rounds(journal, record, training)
             model = training.model()
@@ -199,12 +200,11 @@ class Coordinator(OwnerDesk):
         """How long a process may be away; each waits for it, so that what it says about others comes first."""
         return Patience(waiting_seconds(self._task) + 2 * self._limits.message_seconds)
 
-    def _open_session(self, ref: SessionRef, *, started: bool) -> None:
+    def _open_session(self, ref: SessionRef) -> None:
         """Open the session everywhere at once: parties prepare their noise together, if that is not done."""
         dealer = self._network.dealer(self._task.dealer.name) if self._task.dealer is not None else None
-        if dealer is not None and (not started or self._plan.contribution_check is not None):
+        if dealer is not None and self._dealer_waits:
             # The dealer first: it only takes note, and the parties will ask it at once.
-            self._dealer_waits = True
             persistently(partial(dealer.open_session, "", ref), self._patience())
         parties = [self._network.compute_party(party) for party in self._parties]
         _together([partial(persistently, partial(party.open_session, "", ref), self._patience()) for party in parties])

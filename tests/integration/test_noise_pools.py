@@ -30,7 +30,8 @@ def test_a_session_uses_what_was_made_ahead_and_the_dealer_deals_nothing(tmp_pat
         processes.start()
         results = processes.wait(120)
         assert [result.exit_code for result in results] == [0] * len(results)
-        assert [event for event in processes.events("dealer") if event.get("event") == "dealing"] == []
+        batches = [event["batch"] for event in processes.events("dealer") if event.get("event") == "dealing"]
+        assert not any(batch.startswith("noise") for batch in batches)  # those of the filling stand in the same log
     task = load_task(network.folder / "task.toml")
     for party in ("party-1", "party-2"):
         state = pool_state(pool_of(task, party, network.folder / party / "state", "gaussian"))

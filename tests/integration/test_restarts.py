@@ -18,7 +18,7 @@ from mpcdp.privacy.ledger import Ledger
 from mpcdp.simulation import simulate
 
 DEADLINE = 200.0
-ROUNDS = 120
+ROUNDS = 60
 
 
 def _network(folder: Path, *, rounds: int = ROUNDS, noise: str = "joint", **deadlines: float) -> TestNetwork:
@@ -71,11 +71,8 @@ def _check(made: TestNetwork, results: tuple[ProcessResult, ...], network: Local
         assert not list((made.folder / name / "state").glob("*.secret"))
 
 
-VICTIMS = ("coordinator", "party-1", "party-2", "owner-1", "everybody")
-
-
 @pytest.mark.parametrize(
-    "victim", ["party-2", *(pytest.param(name, marks=pytest.mark.slow) for name in VICTIMS if name != "party-2")]
+    "victim", ["party-2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("coordinator", "everybody"))]
 )
 def test_a_killed_process_goes_on_with_its_session(tmp_path: Path, victim: str) -> None:
     made = _network(tmp_path)
@@ -89,9 +86,9 @@ def test_a_killed_process_goes_on_with_its_session(tmp_path: Path, victim: str) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["dealer", "party-1", "party-2", "coordinator"])
+@pytest.mark.parametrize("victim", ["dealer", "party-1", "coordinator"])
 def test_a_process_killed_while_noise_is_prepared_begins_again(tmp_path: Path, victim: str) -> None:
-    made = _network(tmp_path, rounds=3000)
+    made = _network(tmp_path, rounds=800)
     with made.processes(command=without_noise) as network:
         network.start()
         _wait_for(network, "dealer", "dealing")
@@ -101,7 +98,7 @@ def test_a_process_killed_while_noise_is_prepared_begins_again(tmp_path: Path, v
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["party-1", "coordinator", "owner-2"])
+@pytest.mark.parametrize("victim", ["party-1", "coordinator"])
 def test_a_stopped_process_goes_on_with_its_session(tmp_path: Path, victim: str) -> None:
     """As an administrator would restart it."""
     made = _network(tmp_path)
@@ -115,7 +112,7 @@ def test_a_stopped_process_goes_on_with_its_session(tmp_path: Path, victim: str)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["party-1", "party-2"])
+@pytest.mark.parametrize("victim", ["party-1"])
 def test_a_frozen_party_is_noticed_and_comes_back_by_itself(tmp_path: Path, victim: str) -> None:
     made = _network(tmp_path, start_seconds=90.0)
     other = "party-2" if victim == "party-1" else "party-1"
