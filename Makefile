@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO ?=
 PYTEST ?=
 
-.PHONY: demo test test-slow lint format protos clean
+.PHONY: demo test test-slow test-exhaustive lint format protos clean
 
 demo: $(VENV)/installed
 	$(BIN)/mpcdp demo $(DEMO)
@@ -14,7 +14,11 @@ test: $(VENV)/installed
 	$(BIN)/python -m pytest $(PYTEST)
 
 test-slow: $(VENV)/installed
-	$(BIN)/python -m pytest -m "slow or data" $(PYTEST)
+	$(BIN)/python -m pytest -m "(slow or data) and not exhaustive" $(PYTEST)
+
+# The crash matrix, random schedules, rollbacks, power cuts, bad networks, fuzzing, packaging: about an hour.
+test-exhaustive: $(VENV)/installed
+	$(BIN)/python -m pytest -m exhaustive $(PYTEST)
 
 # Reinstalled when the dependencies change; constraints.txt holds the versions the tests last passed with.
 $(VENV)/installed: pyproject.toml constraints.txt

@@ -133,7 +133,7 @@ def _write_tables(folder: Path) -> None:
         (folder / f"{name}.csv").write_text("\n".join([header, *part]) + "\n")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_tour_runs_from_start_to_end(tmp_path: Path) -> None:
     _write_tables(tmp_path)
     for block in _blocks(TOUR):

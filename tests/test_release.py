@@ -78,7 +78,7 @@ def _build(folder: Path) -> tuple[Path, Path]:
     return next(folder.glob("*.whl")), next(folder.glob("*.tar.gz"))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(1800)
 def test_wheel_and_sdist_install_into_an_empty_environment_and_work(tmp_path: Path) -> None:
     wheel, sdist = _build(tmp_path)

@@ -13,7 +13,7 @@ from fault_proxy import Fault, FaultProxy
 from hostile_network import SECONDS, check_ends, check_result, make, note, succeeded
 from networks import TestNetwork
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(200)]
 
 # How far a connection of each kind gets before something happens to it: in the middle of what it is for.
 _PAIRS: dict[tuple[str, str], Fault] = {

@@ -23,7 +23,10 @@ def farm() -> Iterator[Farm]:
 
 @pytest.mark.parametrize(
     "crash",
-    [pytest.param(each, marks=() if number % 24 == 20 else pytest.mark.slow) for number, each in enumerate(MATRIX)],
+    [
+        pytest.param(each, marks=() if number % 24 == 20 else pytest.mark.exhaustive)
+        for number, each in enumerate(MATRIX)
+    ],
     ids=str,
 )
 def test_a_process_that_dies_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash: Crash) -> None:
@@ -32,7 +35,7 @@ def test_a_process_that_dies_and_comes_back(tmp_path: Path, monkeypatch: pytest.
     _die_and_come_back(tmp_path, monkeypatch, crash, noise=False)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("crash", MATRIX[::4], ids=str)
 def test_noise_is_the_same_to_everybody_after_a_crash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash: Crash
@@ -61,7 +64,7 @@ def _die_and_come_back(folder: Path, monkeypatch: pytest.MonkeyPatch, crash: Cra
         assert well or (crash.missed and world.errors().keys() == {crash.victim}), world.errors()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(150)
 @pytest.mark.parametrize("crash", [each for each in MATRIX if each.real], ids=str)
 def test_a_process_that_is_killed_and_started_again(tmp_path: Path, farm: Farm, crash: Crash) -> None:
@@ -79,7 +82,7 @@ def test_a_process_that_is_killed_and_started_again(tmp_path: Path, farm: Farm, 
     assert succeeded(results)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(150)
 @pytest.mark.parametrize(
     ("victim", "text"),

@@ -113,7 +113,7 @@ def test_damaged_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
     assert {end for _, end in ends} == {"read", "refused"}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 def test_ten_thousand_damaged_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
     _fuzz(tmp_path, 200, seed=2)

@@ -62,7 +62,7 @@ class _Cut:
 
 @pytest.mark.parametrize("setting_and_victims", _CASES, ids=lambda case: f"{case[0].replace(' ', '-')}:{case[1]}")
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_power_cut_costs_nothing_that_was_relied_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting_and_victims: tuple[str, str], seed: int
 ) -> None:

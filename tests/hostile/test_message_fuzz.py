@@ -66,7 +66,7 @@ def test_the_codec_refuses_what_is_no_message() -> None:
     assert ends["refused"] > 5 * ends["accepted"] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_codec_refuses_forty_thousand_damaged_messages() -> None:
     _fuzz_codec(1000, seed=2)
     before, start = _memory(), time.monotonic()
@@ -208,7 +208,7 @@ _STAGES = {"dealing": _dealing, "opening": _opening}
 
 @pytest.mark.parametrize("stage", _STAGES)
 @pytest.mark.parametrize(
-    "count", [_QUICK, pytest.param(_LIVE // 2, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+    "count", [_QUICK, pytest.param(_LIVE // 2, marks=[pytest.mark.exhaustive, pytest.mark.timeout(900)])]
 )
 def test_a_session_under_attack_by_its_own_members_goes_on_as_if_nothing_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, count: int
@@ -237,7 +237,7 @@ def test_a_session_under_attack_by_its_own_members_goes_on_as_if_nothing_was(
     assert sum(number for (_, end), number in siege.ends.items() if end == "accepted") < count / 4
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_damaged_messages_over_tls_are_refused_and_the_server_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,7 +82,7 @@ def test_no_schedule_releases_anything_wrong(tmp_path: Path, monkeypatch: pytest
         run_schedule(tmp_path / str(seed), seed, monkeypatch)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("block", range(10))
 def test_no_schedule_of_two_hundred_releases_anything_wrong(

@@ -54,7 +54,7 @@ class _Rollback:
 
 @pytest.mark.parametrize("setting_and_victims", _CASES, ids=lambda case: f"{case[0].replace(' ', '-')}:{case[1]}")
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_an_older_state_never_makes_a_second_release(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting_and_victims: tuple[str, str], seed: int
 ) -> None:
@@ -76,7 +76,7 @@ def test_an_older_state_never_makes_a_second_release(
 @pytest.mark.parametrize("setting", ["gradient joint 2", "gradient per-party 3"])
 @pytest.mark.parametrize("victim", ["party-1", "party-2", "owner-1", "coordinator"])
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_an_identity_that_lives_twice_never_makes_a_second_release(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, victim: str, seed: int
 ) -> None:

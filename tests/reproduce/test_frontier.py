@@ -45,7 +45,7 @@ def test_the_cost_of_not_pooling_is_a_difference_with_its_error() -> None:
     assert best_of([POINT, pooled]) is pooled
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("method", central.CENTRAL, ids=lambda method: method.key)
 def test_other_peoples_libraries_learn_and_are_noisy(method: central.CentralMethod) -> None:
     if method.library in central.missing_libraries():
@@ -59,7 +59,7 @@ def test_other_peoples_libraries_learn_and_are_noisy(method: central.CentralMeth
         assert right >= least
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_frontier_of_a_small_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "TABLES", {"adult": lambda folder: small_table(records=2000)})
     monkeypatch.setattr("mpcdp.cli.reproduce.QUICK", replace(FULL, epsilons=(1.0, 5.0)))

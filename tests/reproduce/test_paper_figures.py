@@ -78,6 +78,7 @@ def test_the_papers_methods_lose_less_accuracy_than_every_baseline_but_one(found
     assert max(losses[method] for method in PAPERS_OWN) < 0.05 * min(losses[method] for method in others)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("table", "method"),

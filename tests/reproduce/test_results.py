@@ -127,7 +127,7 @@ def test_seeds_depend_on_what_they_are_for() -> None:
     assert len({seed_of(1, "a", 2), seed_of(1, "a", 3), seed_of(2, "a", 2), seed_of(1, "a2")}) == 4
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("regression", [False, True])
 def test_figures_of_a_small_table(regression: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = small_table(regression=regression)
