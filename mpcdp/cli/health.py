@@ -51,7 +51,8 @@ def health(
         message_seconds=seconds,
         session_seconds=seconds,
     )
-    with GrpcNetwork(me, task.members(), {me.name: _here(loaded.listen)}, loaded.tls, limits, None) as network:
+    addresses = {me.name: _here(loaded.listen)}
+    with GrpcNetwork(me, task.members(), addresses, loaded.tls, limits, None, task_digest=task.digest) as network:
         answer = network.call(me, HEALTH, [write_health_check()], seconds)
         if not read_serving(Reader(me.name, answer, limits)):
             raise PeerUnavailable(me.name, "it answers that it does not serve: see its log")
