@@ -2,16 +2,19 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
+from mpcdp.transport.access import REACH
 from mpcdp.transport.channel import Member, MessageMesh
 from mpcdp.transport.grpc import GrpcNetwork
 from mpcdp.transport.mesh import Lost, Stream
 from mpcdp.transport.messages import SessionRef
 
 __all__ = ["Exchange", "Meter", "MeteredNetwork"]
+
+_HANDSHAKES = 2
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,15 @@ class Meter:
     sent: Counter[str] = field(default_factory=Counter)
     calls: list[tuple[str, str]] = field(default_factory=list)
     exchanges: list[Exchange] = field(default_factory=list)
+
+    def message_rounds(self, peers: Collection[str]) -> int:
+        """Count the messages that the calls to some peers take one after another.
+
+        A call is a question and its answer. The first one to a peer is a greeting, before which TCP and TLS shake
+        hands.
+        """
+        methods = [method for peer, method in self.calls if peer in peers]
+        return len(methods) + _HANDSHAKES * methods.count(REACH)
 
 
 class MeteredNetwork(GrpcNetwork):

@@ -31,6 +31,7 @@ class RoundsSetting:
         warm_up: rounds before them that warm everything up.
         protected: False for plain sums: one process adds the owners' vectors up as they are, without noise.
         addresses: where each member that listens does, ``"host:port"`` by name; `mpcdp.bench.processes` finds them.
+        routes: where the others call it, if not there: the addresses of a slow network.
 
     Raises:
         ValueError: a number is out of range.
@@ -44,6 +45,7 @@ class RoundsSetting:
     warm_up: int = 1
     protected: bool = True
     addresses: Mapping[str, str] = field(default_factory=dict)
+    routes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 2 <= self.parties <= 5 or min(self.dimension, self.owners, self.rounds, self.warm_up + 1) < 1:

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +88,7 @@ class _World:
         self.setting = RoundsSetting.load(folder / "setting.json")
         self.task: Task = self.setting.task
         self.plan = make_plan(self.task)
+        self.collector = self.task.compute_parties[-1].name
         self.members = {member.name: member for member in self.task.members()}
 
     def network(self, name: str) -> MeteredNetwork:
@@ -95,7 +96,9 @@ class _World:
         network = MeteredNetwork(
             me=self.members[name],
             members=tuple(self.members.values()),
-            addresses={peer: address for peer, address in self.setting.addresses.items() if peer != name},
+            addresses={
+                peer: at for peer, at in (self.setting.routes or self.setting.addresses).items() if peer != name
+            },
             tls=credentials_of(self.folder, name),
             limits=limits_of(self.task, dimension=self.plan.dimension, rounds=self.plan.rounds),
             listen=self.setting.addresses.get(name),
@@ -213,7 +216,7 @@ def _run_party(world: _World, name: str) -> RoundsReport:
             agreement_bytes=sum(network.meter.sent[operation] for operation in _AGREEMENT),
             sent=world.sent_by_role(network),
             times={"enrolled": party.enrolled, **_party_times(network.meter)},
-            message_rounds=_party_rounds(network.meter),
+            message_rounds=_party_rounds(network.meter, world.members),
         )
 
 
@@ -223,13 +226,13 @@ def _party_times(meter: Meter) -> Mapping[str, float]:
     return {"collected": last["agree"].start, "bound": last["commit"].end}
 
 
-def _party_rounds(meter: Meter) -> Mapping[str, int]:
+def _party_rounds(meter: Meter, peers: Collection[str]) -> Mapping[str, int]:
     """Count what came before the first round, and what a round consists of. Calls all belong to the former."""
     operations = [exchange.operation for exchange in meter.exchanges]
     first, last = operations.index("agree"), len(operations) - 1 - operations[::-1].index("agree")
     agreed = len(operations) - operations[::-1].index("commit")
     return {
-        "offline": len(meter.calls) + first,
+        "offline": meter.message_rounds(peers) + first,
         "agreement": agreed - last,
         "reveal": len(operations) - agreed,
     }
@@ -277,12 +280,14 @@ def _run_owner(world: _World, name: str) -> RoundsReport:
     state = world.state(name)
     with world.network(name) as network, Ledger(state / "ledger.db") as ledger:
         role(name, world.task, world.plan, dataset, network, ledger, state).run()
-    calls = [method for peer, method in network.meter.calls if world.members[peer].role == "compute"]
+    # Up to the upload: afterwards it calls the parties again, to compare.
+    network.meter.calls = network.meter.calls[: network.meter.calls.index((world.collector, _UPLOAD)) + 1]
+    parties = [party.name for party in world.task.compute_parties]
     return RoundsReport(
         0.0,
         upload_bytes=network.meter.sent[_UPLOAD],
         sent=world.sent_by_role(network),
-        message_rounds={"upload": calls.index(_UPLOAD) + 1},
+        message_rounds={"upload": network.meter.message_rounds(parties)},
     )
 
 

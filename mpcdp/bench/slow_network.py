@@ -13,6 +13,7 @@ import selectors
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -242,7 +243,8 @@ class _End(asyncio.Protocol):
             arrive(self._other)
 
     def _end(self, other: "_End") -> None:
-        other._transport.write_eof()
+        with suppress(OSError):  # that end is gone, and will say so
+            other._transport.write_eof()
         self._ended = True
         if other._ended:
             self._close()

@@ -21,7 +21,7 @@ __all__ = ["LEFT_OUT", "Simulation", "simulate_uploads"]
 
 LEFT_OUT = (
     "sockets, TLS and gRPC on both sides; the owners' own work; enrolments and what is written to disk for them; the "
-    "threads and locks of a process that many call at once; noise, binding and reveal, which do not grow with the owners"
+    "locks of a process that many call at once; noise, binding and reveal, which hardly grow with the owners"
 )
 _BATCH = 1000
 

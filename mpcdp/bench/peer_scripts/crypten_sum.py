@@ -12,6 +12,7 @@ import warnings
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def _party(owners: int, dimension: int, runs: int) -> dict[str, Any]:
         crypten.reset_communication_stats()
         begin = time.perf_counter()
         total = DEVIATION * crypten.randn(dimension)
-        for party, (first, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        for party, (first, end) in enumerate(pairwise(bounds)):
             if first < end:
                 values = mine if party == rank else torch.zeros(end - first, dimension, dtype=torch.float64)
                 total = total + crypten.cryptensor(values, src=party).sum(0)

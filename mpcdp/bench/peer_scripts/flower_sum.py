@@ -1,9 +1,9 @@
 """Flower adds owners' vectors up: ``python flower_sum.py OWNERS DIMENSION RUNS``, with a Python that has ``flwr``.
 
 Its SecAgg+ workflow and its client mod, as its secure-aggregation example uses them (all owners share keys with all
-others, a threshold of two thirds). Only the carriage is ours: messages pass within one process, one owner after another,
-so the time is everybody's computing and nothing else. Noise is added by the server, in the clear, after unmasking, as
-its central-DP strategies do.
+others, a threshold of two thirds). Only the carriage is ours: messages pass within one process, one owner after
+another, so the time is everybody's computing and nothing else. Noise is added by the server, in the clear, after
+unmasking, as its central-DP strategies do.
 """
 
 import json

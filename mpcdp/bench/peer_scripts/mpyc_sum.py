@@ -1,4 +1,4 @@
-"""MPyC adds owners' vectors up: ``python mpyc_sum.py OWNERS DIMENSION RUNS``, with a Python that has ``mpyc`` and numpy.
+"""MPyC adds owners' vectors up: ``python mpyc_sum.py OWNERS DIMENSION RUNS``, with a Python that has ``mpyc``.
 
 As its demos do it: three parties on one machine, connected without TLS, each entering the vectors of a third of the
 owners as secret inputs. It has no sampler for noise, so the noise is added in the clear, after the sum was opened.
@@ -12,6 +12,7 @@ import sys
 import time
 from functools import partial
 from importlib.metadata import version
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,7 @@ async def _main(owners: int, dimension: int, runs: int) -> None:
         await mpc.barrier()
         before, begin = _bytes_sent(), time.perf_counter()
         total = None
-        for party, (first, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        for party, (first, end) in enumerate(pairwise(bounds)):
             if first == end:
                 continue
             values = mine if party == mpc.pid else np.zeros((end - first, dimension))
