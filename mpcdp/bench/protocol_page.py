@@ -26,8 +26,8 @@ def results_page(results: ProtocolResults) -> Page:
                     Text(
                         "Output perturbation with joint noise: every role a process on this machine, mutual TLS, "
                         "owners sharing processes. Time: of all phases, from when the last party was up to the "
-                        "release. The round trip and the bandwidth are added by a proxy on loopback. Bytes are payload. "
-                        "MiB: the largest compute party."
+                        "release. The round trip and the bandwidth are added by a proxy on loopback. Bytes are "
+                        "payload. MiB: the largest compute party."
                     ),
                     Table(ROW_HEADER, results.row_cells()),
                     Figure(_png(_phases_figure(results)), "Where the time goes, by session."),

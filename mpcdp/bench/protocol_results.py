@@ -18,7 +18,15 @@ __all__ = ["PEER_HEADER", "ROW_HEADER", "ManyOwners", "ProtocolResults", "fitted
 
 ROW_HEADER = (
     *("owners", "dimension", "parties", "round trip", "Mbit/s", "time", *PHASES),
-    *("message rounds", "owner->party B", "party->party B", "dealer->party B", "party->coord. B", "MiB", "fit"),
+    *(
+        "message rounds",
+        "owner to party, B",
+        "party to party, B",
+        "dealer to party, B",
+        "party to coord., B",
+        "MiB",
+        "fit",
+    ),
 )
 PEER_HEADER = ("library", "version", "time", "bytes", "noise ratio", "setting", "noise", "who could see what")
 _ONLINE_BY_OWNER = ("enrolment", "upload", "agreement")

@@ -42,6 +42,8 @@ _MANY, _QUICK_MANY = 1_000_000, 100_000
 _MANY_BYTES = 4 << 30
 _PEER_SECONDS = 300.0
 _WIDTH = 190
+_PEER_FIGURES = 5
+"""Columns of the table of libraries that are short; the others are printed below."""
 
 _PLAIN = Peer(
     "plain gRPC",
@@ -205,7 +207,12 @@ def _print(results: ProtocolResults, console: Console) -> None:
     console.print(results.model_text())
     if results.many is not None:
         console.print(results.many_text())
-    _print_table("The same sum by other means", PEER_HEADER, results.peer_cells(), console)
+    peers = results.peer_cells()
+    _print_table(
+        "The same sum by other means", PEER_HEADER[:_PEER_FIGURES], [c[:_PEER_FIGURES] for c in peers], console
+    )
+    for name, *_, setting, noise, seen_by in peers:
+        console.print(f"{name}: {setting}. Noise: {noise}. Who could see what: {seen_by}.", soft_wrap=True)
     for note in results.notes:
         console.print(f"* {note}")
 
