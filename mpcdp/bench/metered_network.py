@@ -50,10 +50,17 @@ class Meter:
         """Count the messages that the calls to some peers take one after another.
 
         A call is a question and its answer. The first one to a peer is a greeting, before which TCP and TLS shake
-        hands.
+        hands; one that is repeated, because the peer is not up yet, counts once.
         """
-        methods = [method for peer, method in self.calls if peer in peers]
-        return len(methods) + _HANDSHAKES * methods.count(REACH)
+        count, last = 0, dict.fromkeys(peers, "")
+        for peer, method in self.calls:
+            if peer in last:
+                if method != REACH:
+                    count += 1
+                elif last[peer] != REACH:
+                    count += 1 + _HANDSHAKES
+                last[peer] = method
+        return count
 
 
 class MeteredNetwork(GrpcNetwork):

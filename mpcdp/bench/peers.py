@@ -210,7 +210,8 @@ def _output_of(command: Sequence[str], *, seconds: float, what: str) -> str:
             code = process.wait()
         if code:
             lines = (folder / "problems").read_text(encoding="utf-8", errors="replace").splitlines()
-            last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+            telling = (line.strip() for line in reversed(lines) if line.strip() and not line.startswith("WARNING"))
+            last = next(telling, "it said nothing")
             raise _PeerProblem(f"{what} ended with exit code {code}: {last[:300]}")
         return (folder / "output").read_text(encoding="utf-8", errors="replace")
 

@@ -28,7 +28,7 @@ _BATCH = 1000
 
 @dataclass(frozen=True)
 class Simulation:
-    """What it takes to read and add the uploads of some owners.
+    """What it takes to read and add the uploads of some owners; times are a processor's, whatever else it does.
 
     Args:
         owners: number of owners m.
@@ -80,15 +80,15 @@ def simulate_uploads(*, owners: int, dimension: int) -> Simulation:
     for first in range(0, owners, _BATCH):
         # The owners' part is not measured.
         batch = list(_uploads(ref, values, first, min(first + _BATCH, owners)))
-        begin = time.perf_counter()
+        begin = time.process_time()
         for position, (name, messages) in enumerate(batch, first):
             kept[position] = codec.read_upload(Reader(name, messages, limits))
-        seconds += time.perf_counter() - begin
-    begin = time.perf_counter()
+        seconds += time.process_time() - begin
+    begin = time.process_time()
     total = SharedVector.total(
         (SharedVector(kept[position].values) for position in OwnerSet.of(kept)), dimension=dimension
     )
-    seconds += time.perf_counter() - begin
+    seconds += time.process_time() - begin
     if not np.array_equal(total.values, owners * values):
         raise ValueError("the uploads do not add up to what was sent: this is a bug")
     return Simulation(owners, dimension, seconds, _mask_seconds(owners, dimension), peak_memory_mib())
@@ -109,6 +109,6 @@ def _uploads(ref: SessionRef, values: np.ndarray, first: int, end: int) -> Itera
 
 def _mask_seconds(owners: int, dimension: int) -> float:
     keys = [(secrets.token_bytes(KEY_BYTES), secrets.token_bytes(NONCE_BYTES)) for _ in range(owners)]
-    begin = time.perf_counter()
+    begin = time.process_time()
     SharedVector.total((mask_share(key, nonce=nonce, dimension=dimension) for key, nonce in keys), dimension=dimension)
-    return time.perf_counter() - begin
+    return time.process_time() - begin

@@ -20,6 +20,7 @@ from mpcdp.bench.protocol_results import (
 )
 from mpcdp.bench.slow_network import Link
 from mpcdp.bench.upload_simulation import Simulation, simulate_uploads
+from mpcdp.secret_sharing.owner_set import OwnerSet
 
 ROWS = [
     made_up_row(),
@@ -117,9 +118,7 @@ def test_the_simulation_reads_and_adds_every_upload() -> None:
 
 
 def test_a_simulation_that_loses_an_upload_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mpcdp.bench import upload_simulation
-
-    whole = upload_simulation.OwnerSet.of
-    monkeypatch.setattr(upload_simulation.OwnerSet, "of", lambda positions: whole(list(positions)[1:]))
+    whole = OwnerSet.of
+    monkeypatch.setattr(OwnerSet, "of", lambda positions: whole(list(positions)[1:]))
     with pytest.raises(ValueError, match="do not add up"):
         simulate_uploads(owners=10, dimension=3)
