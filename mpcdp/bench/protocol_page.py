@@ -59,15 +59,15 @@ def _model_blocks(results: ProtocolResults) -> list[Any]:
     return blocks
 
 
-def _figure() -> tuple[Any, Any]:
+def _figure(height: float) -> tuple[Any, Any]:
     from matplotlib.figure import Figure as Drawing
 
-    drawing = Drawing(figsize=(9, 4), layout="constrained")
+    drawing = Drawing(figsize=(9, height), layout="constrained")
     return drawing, drawing.subplots()
 
 
 def _phases_figure(results: ProtocolResults) -> Any:
-    drawing, axes = _figure()
+    drawing, axes = _figure(1.5 + 0.35 * len(results.rows))
     labels = [
         _label(row.owners, row.dimension, row.parties, row.round_trip_ms, row.bandwidth_mbit) for row in results.rows
     ]
@@ -78,12 +78,12 @@ def _phases_figure(results: ProtocolResults) -> Any:
         left = [before + width for before, width in zip(left, widths, strict=True)]
     axes.invert_yaxis()
     axes.set(xlabel="seconds")
-    axes.legend()
+    drawing.legend(loc="outside upper center", ncols=len(PHASES))
     return drawing
 
 
 def _fit_figure(results: ProtocolResults) -> Any:
-    drawing, axes = _figure()
+    drawing, axes = _figure(4)
     residuals = [] if results.model is None else results.model.residuals
     measured = [row.seconds for row in results.rows if row.bandwidth_mbit is None]
     fitted = [seconds - residual for seconds, residual in zip(measured, residuals, strict=True)]
