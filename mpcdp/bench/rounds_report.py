@@ -26,9 +26,9 @@ class RoundsReport:
         upload_bytes: at owners: the largest payload that one of them uploaded in all rounds together.
         phases: at the coordinator: how long joining, preparing and all rounds took, in seconds.
         sent: payload bytes from this process, or from all its owners, by the role of the one it went to.
-        times: when things happened, in seconds of the monotonic clock. At the coordinator ``opening`` the session,
-            ``started`` the first round, ``released`` the last, ``closed`` the session; at a compute party ``enrolled``
-            the last owner, ``collected`` all that the last round needs, ``bound`` to it like all others.
+        times: when things happened, in seconds of the monotonic clock. At the coordinator ``started`` the first
+            round, ``released`` the last, ``closed`` the session; at a compute party ``enrolled`` the last owner,
+            ``collected`` all that the last round needs, ``bound`` to it like all others.
         message_rounds: by phase, what went one after another at a compute party, or at the owner with most: its calls,
             and its exchanges with the other parties.
     """

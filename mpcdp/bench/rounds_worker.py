@@ -139,10 +139,6 @@ class _TimedCoordinator(Coordinator):
         self.times: dict[str, float] = {}
         self.last: Release | None = None
 
-    def _open_session(self, ref: SessionRef) -> None:
-        self.times["opening"] = time.monotonic()
-        super()._open_session(ref)
-
     def _run_round(self, ref: SessionRef, round_index: int, asked: OwnerSet | None) -> Release:
         begin = time.monotonic()
         self.times.setdefault("started", begin)

@@ -5,7 +5,8 @@ import pytest
 from mpcdp.bench.protocol import PHASES, ProtocolSetting, measure_plain, measure_protocol
 from mpcdp.bench.slow_network import Link
 
-ROUND_TRIP_MS = 20
+ROUND_TRIP_MS = 100
+"""Long enough for what it adds to stand out from what else a busy machine does."""
 SETTING = ProtocolSetting(owners=3, dimension=16, parties=2)
 SLOW = ProtocolSetting(owners=3, dimension=16, parties=2, link=Link(ROUND_TRIP_MS))
 
@@ -13,7 +14,7 @@ SLOW = ProtocolSetting(owners=3, dimension=16, parties=2, link=Link(ROUND_TRIP_M
 @pytest.mark.slow
 def test_time_grows_by_a_round_trip_for_a_message_round() -> None:
     """The network is all that differs: the same bytes and the same message rounds, each of which waits for it."""
-    fast, slow = (measure_protocol(setting, sessions=3) for setting in (SETTING, SLOW))
+    fast, slow = (measure_protocol(setting, sessions=2) for setting in (SETTING, SLOW))
     assert fast.message_rounds_by_phase == slow.message_rounds_by_phase
     assert set(fast.message_rounds_by_phase) == {"offline", "upload", "agreement", "reveal"}
     for row in (fast, slow):
@@ -28,7 +29,7 @@ def test_time_grows_by_a_round_trip_for_a_message_round() -> None:
         assert row.bytes["party->party"] > 2 * 8 * 16
     # Some message rounds go both ways at once, and take half a round trip.
     added = slow.message_rounds * ROUND_TRIP_MS / 1000
-    assert 0.4 * added < min(slow.seconds_by_session) - min(fast.seconds_by_session) < 1.6 * added + 1.0
+    assert 0.4 * added < min(slow.seconds_by_session) - min(fast.seconds_by_session) < 1.3 * added
     for phase in ("agreement", "reveal"):
         assert slow.seconds_by_phase[phase] > 0.5 * ROUND_TRIP_MS / 1000
 
