@@ -8,6 +8,7 @@ packets, TCP's slow start and congestion control, and the bytes that TCP and IP 
 
 import asyncio
 import math
+import resource
 import select
 import selectors
 import threading
@@ -104,6 +105,9 @@ class SlowNetwork:
         self._ends: set[_End] = set()
 
     def __enter__(self) -> Self:
+        # Every connection that is forwarded takes two files.
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         self._thread.start()
         return self
 

@@ -2,13 +2,28 @@
 
 import pytest
 
+from mpcdp.bench.metered_network import Meter
 from mpcdp.bench.protocol import PHASES, ProtocolSetting, measure_plain, measure_protocol
 from mpcdp.bench.slow_network import Link
+from mpcdp.transport.access import REACH
 
 ROUND_TRIP_MS = 100
 """Long enough for what it adds to stand out from what else a busy machine does."""
 SETTING = ProtocolSetting(owners=3, dimension=16, parties=2)
 SLOW = ProtocolSetting(owners=3, dimension=16, parties=2, link=Link(ROUND_TRIP_MS))
+
+
+def test_a_first_call_takes_handshakes_and_a_repeated_greeting_counts_once() -> None:
+    meter = Meter()
+    meter.calls += [("coordinator", REACH), ("coordinator", "Coordinator/Attend")]
+    meter.calls += [("party-1", REACH), ("party-2", REACH), ("party-1", REACH), ("party-1", "ComputeParty/Enrol")]
+    meter.calls += [("party-2", "ComputeParty/Enrol"), ("party-2", "ComputeParty/Upload")]
+    # TCP, TLS and a greeting at each of both, then three calls.
+    assert meter.message_rounds(["party-1", "party-2"]) == 2 * 3 + 3
+    # A connection that broke is made again.
+    meter.calls += [("party-2", REACH), ("party-2", "ComputeParty/Upload")]
+    assert meter.message_rounds(["party-1", "party-2"]) == 2 * 3 + 3 + 4
+    assert meter.message_rounds([]) == 0
 
 
 @pytest.mark.slow
