@@ -51,13 +51,16 @@ def test_a_link_that_cannot_be_is_refused(numbers: tuple[float, float | None]) -
 
 
 @contextmanager
-def echo() -> Iterator[str]:
-    """Send back what arrives, until the sender has ended."""
+def echo(*, quiet_for: int = 0) -> Iterator[str]:
+    """Send back what arrives, until the sender has ended; but not the first so many bytes of each connection."""
 
     def answer(connection: socket.socket) -> None:
+        swallowed = 0
         with connection:
             while data := connection.recv(1 << 16):
-                connection.sendall(data)
+                kept = data[max(0, quiet_for - swallowed) :]
+                swallowed += len(data) - len(kept)
+                connection.sendall(kept)
 
     def serve() -> None:
         while True:
@@ -129,17 +132,18 @@ def test_messages_follow_each_other_on_the_way_and_stay_in_order() -> None:
     assert 0.3 < took < 0.4 + 2 * SLACK_SECONDS  # 100 messages one after the other would take 20 s
 
 
-def test_a_line_is_shared_by_all_connections_and_limits_them_together() -> None:
+@pytest.mark.parametrize("answered", [1, 100_000])
+def test_a_line_is_shared_by_all_connections_and_limits_them_together(answered: int) -> None:
     """Two connections send 100 kB each over 8 Mbit/s: 0.2 s for both; the way back is another line, and overlaps."""
     payload = bytes(100_000)
-    with echo() as server, SlowNetwork(Link(0, bandwidth_mbit=8)) as network:
+    with echo(quiet_for=len(payload) - answered) as server, SlowNetwork(Link(0, bandwidth_mbit=8)) as network:
         address = network.add(server)
         with connect(address) as one, connect(address) as other:
             begin = time.monotonic()
             for connection in (one, other):
                 connection.sendall(payload)
             for connection in (one, other):
-                assert receive(connection, len(payload)) == payload
+                assert receive(connection, answered) == payload[:answered]
             took = time.monotonic() - begin
     assert 0.199 < took < 0.2 + 2 * SLACK_SECONDS
 
