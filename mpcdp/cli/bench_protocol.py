@@ -91,16 +91,17 @@ def protocol(
         round_trip or (_QUICK_ROUND_TRIPS if quick else _ROUND_TRIPS),
         bandwidth or ([] if quick else _BANDWIDTHS),
     )
-    rows = _rows(settings, sessions, console)
+    notes = ["loopback on one machine: all processes share its cores, so a session of several machines is faster"]
+    measured = _measure(settings, sessions, notes, console)
+    rows = list(measured.values())
     work = replace(settings[0], dimension=dimensions[-1])
     others = _others(work, peers_dir or default_peers_folder(), runs, console) if peers else []
-    notes = ["loopback on one machine: all processes share its cores, so a session of several machines is faster"]
     model = _model(rows, notes)
     count = many if many is not None else (_QUICK_MANY if quick else _MANY)
     predicted = _many(rows, model, count, notes, console) if count else None
     command = shlex.join(["mpcdp", *sys.argv[1:]])
-    ours = our_result(rows[settings.index(work)])
-    results = ProtocolResults(rows, [ours, *others], model, predicted, notes, command)
+    ours = [our_result(measured[work])] if work in measured else []
+    results = ProtocolResults(rows, [*ours, *others], model, predicted, notes, command)
     if html is not None:
         html.write_text(results_page(results).render(), encoding="utf-8")
     if as_json:
@@ -128,15 +129,24 @@ def star(
     return list(dict.fromkeys(settings))
 
 
-def _rows(settings: Sequence[ProtocolSetting], sessions: int, console: Console) -> list[ProtocolRow]:
-    rows = []
+def _measure(
+    settings: Sequence[ProtocolSetting], sessions: int, notes: list[str], console: Console
+) -> dict[ProtocolSetting, ProtocolRow]:
+    """Measure all settings; one that fails is a note, unless it is the first, with which the others are compared."""
+    rows: dict[ProtocolSetting, ProtocolRow] = {}
     for number, each in enumerate(settings, 1):
         limit = "" if each.link.bandwidth_mbit is None else f", {each.link.bandwidth_mbit:g} Mbit/s"
-        with console.status(
-            f"{number} of {len(settings)}: {each.owners:,} owners, {each.dimension:,} coordinates, "
-            f"{each.parties} parties, {each.link.round_trip_ms:g} ms{limit}"
-        ):
-            rows.append(measure_protocol(each, sessions=sessions))
+        what = (
+            f"{each.owners:,} owners, {each.dimension:,} coordinates, {each.parties} parties, "
+            f"{each.link.round_trip_ms:g} ms{limit}"
+        )
+        try:
+            with console.status(f"{number} of {len(settings)}: {what}"):
+                rows[each] = measure_protocol(each, sessions=sessions)
+        except PeerError as error:
+            if not rows:
+                raise
+            notes.append(f"not measured: {what}: {error}")
     return rows
 
 

@@ -112,6 +112,21 @@ def test_a_library_that_fails_is_told_and_not_left_out(measured: list[Any]) -> N
     assert "failed: its run ended with exit code 1: too old" in why
 
 
+def test_a_row_that_fails_is_told_and_the_others_are_kept(measured: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(setting: ProtocolSetting, *, sessions: int) -> ProtocolRow:
+        if setting.owners == 9:
+            raise PeerError("owners-1", "it fell over")
+        return made_up_row(setting.owners, setting.dimension, setting.parties, setting.link)
+
+    monkeypatch.setattr(bench_protocol, "measure_protocol", measure)
+    options = ["--no-peers", "--many", "0", "--json"]
+    document = json.loads(invoke("--owners", "7", "--owners", "9", *options).stdout)
+    assert {row["owners"] for row in document["rows"]} == {7}
+    assert any("not measured: 9 owners" in note and "it fell over" in note for note in document["notes"])
+    # Without the first row there is nothing to compare with.
+    assert invoke("--owners", "9", "--owners", "7", *options).exit_code != 0
+
+
 def test_plain_sums_that_fail_are_told_too(measured: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(setting: ProtocolSetting, *, runs: int) -> tuple[list[float], int]:
         raise PeerError("party-2", "it fell over")
