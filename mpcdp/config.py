@@ -147,7 +147,9 @@ class Policy(Section):
     delta: Annotated[float, Field(gt=0, le=1)] | None = None
     owners: Annotated[int, Field(ge=1)] | None = None
     minimum_owners: Annotated[int, Field(ge=1)] | None = None
-    methods: _Choice[Literal["output-perturbation", "gradient-perturbation", "statistics"]] | None = None
+    methods: (
+        _Choice[Literal["output-perturbation", "gradient-perturbation", "statistics", "update-aggregation"]] | None
+    ) = None
     noise: _Choice[Literal["joint", "per-party"]] | None = None
     peers: _Choice[str] | None = None
     tasks: _Choice[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] | None = None

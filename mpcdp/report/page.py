@@ -23,7 +23,7 @@ def render(facts: Facts) -> str:
         model=facts.model,
         privacy=privacy,
         statement=privacy.text.splitlines(),
-        is_number=facts.model.record_schema.label.kind == "number",
+        is_number=facts.model.kind != "update" and facts.model.record_schema.label.kind == "number",
         trade_off=Markup(trade_off(epsilon=privacy.epsilon, delta=privacy.delta)),  # noqa: S704 (numbers only)
         curve=Markup(quality_curve(facts.rounds)) if len(facts.rounds) > 1 else None,  # noqa: S704
         bar=Markup(budget_bar(spent=facts.spent.epsilon, limit=facts.limit.epsilon))  # noqa: S704

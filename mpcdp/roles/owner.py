@@ -11,6 +11,7 @@ import structlog
 from numpy.typing import NDArray
 
 from mpcdp.data.records import Records, open_records
+from mpcdp.data.updates import UpdateFolder
 from mpcdp.errors import DataError, LateUpload, MpcdpError, PeerError, PeerUnavailable, ProtocolError, SessionAborted
 from mpcdp.learning.method import TrainingState
 from mpcdp.learning.model import TrainedModel
@@ -46,9 +47,14 @@ _log = structlog.get_logger("mpcdp.owner")
 def check_table(task: Task, name: str, table: Path) -> Records:
     """Open an owner's table and check it against the task, before the owner joins anything.
 
+    With update aggregation it is the folder into which other software puts this owner's updates.
+
     Raises:
         DataError: the table cannot be read, does not fit the schema, or has another number of records than declared.
     """
+    if task.method_.kind == "update-aggregation":
+        seconds = max(task.deadlines.start_seconds, task.deadlines.contribution_seconds)
+        return UpdateFolder(table, dimension=task.method().dimension, patience_seconds=seconds)
     dataset = open_records(table, task.schema_)
     declared = task.owner(name).record_count
     if dataset.record_count != declared:
