@@ -233,7 +233,7 @@ def create_network(
     Args:
         directory: new or empty folder; it gets ``task.toml``, ``authority/`` and one folder per process.
         task_path: the task.
-        tables: each owner's table; by default ``table.csv`` in the owner's folder, to be put there (``updates`` for updates).
+        tables: each owner's table; by default ``table.csv`` (``updates`` for updates) in the owner's folder.
         sites: says where each of the servers is.
         owner_states: each owner's state folder, which outlives this network; by default ``state`` in its folder.
         ledger_limit: what all sessions together may cost an owner's records; no limit when absent.

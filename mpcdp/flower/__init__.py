@@ -13,7 +13,9 @@ training counts as an update of zeros, and all other messages (evaluation, queri
 try:
     import flwr  # noqa: F401 (the next imports would say less)
 except ImportError as error:
-    raise ImportError('mpcdp.flower needs Flower: pip install "mpcdp[flower]" into an environment of its own') from error
+    raise ImportError(
+        'mpcdp.flower needs Flower: pip install "mpcdp[flower]" into an environment of its own'
+    ) from error
 
 from mpcdp.flower.client import ShareUpdates
 from mpcdp.flower.server import SecureFedAvg

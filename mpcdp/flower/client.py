@@ -49,7 +49,9 @@ class ShareUpdates:
         """Train for one round."""
         kind = message.metadata.message_type
         if kind.partition(".")[0] != "train":
-            raise RefusedError(f"mpcdp: a reply to {kind!r} would leave in the clear; use SecureFedAvg, which asks none")
+            raise RefusedError(
+                f"mpcdp: a reply to {kind!r} would leave in the clear; use SecureFedAvg, which asks none"
+            )
         config = load_config(self._config(context), OwnerConfig)
         task = load_task(config.task)
         if task.method_.kind != "update-aggregation":
@@ -63,7 +65,9 @@ class ShareUpdates:
 
 
 def _round_index(message: Message, rounds: int) -> int:
-    numbers = [int(config["server-round"]) for config in message.content.config_records.values() if "server-round" in config]
+    numbers = [
+        int(config["server-round"]) for config in message.content.config_records.values() if "server-round" in config
+    ]
     if len(numbers) != 1 or not 1 <= numbers[0] <= rounds:
         raise ProtocolError(f"mpcdp: expected one server-round from 1 to {rounds}, got {numbers}: use SecureFedAvg")
     return numbers[0] - 1
@@ -90,5 +94,7 @@ def _update(message: Message, context: Context, call_next: ClientAppCallable) ->
 def _arrays(content: RecordDict) -> ArrayRecord:
     records = list(content.array_records.values())
     if len(records) != 1:
-        raise InputError(f"mpcdp: expected one ArrayRecord, the model, got {len(records)}; send and return the model alone")
+        raise InputError(
+            f"mpcdp: expected one ArrayRecord, the model, got {len(records)}; send and return the model alone"
+        )
     return records[0]

@@ -9,7 +9,6 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
-
 from mpcdp.config import CoordinatorConfig, load_config
 from mpcdp.errors import InputError, ProtocolError, SessionAborted
 from mpcdp.flower.arrays import flat, moved_by
@@ -89,6 +88,6 @@ class SecureFedAvg(FedAvg):
         for reply in received:
             if reply.content.array_records:
                 raise ProtocolError(
-                    f"node {reply.metadata.src_node_id} sent arrays in the clear: add ShareUpdates to its ClientApp's mods"
+                    f"node {reply.metadata.src_node_id} sent arrays in the clear: add ShareUpdates to its app's mods"
                 )
         return moved_by(self._first, self._releases.model_after(server_round)), None

@@ -1,4 +1,4 @@
-"""Following a session from beside its coordinator: another process of the same host and user reads what was released."""
+"""Following a session from beside its coordinator: another process of its host and user reads what was released."""
 
 import time
 from collections.abc import Callable
@@ -30,9 +30,7 @@ class SessionReleases:
         pause: waits for some seconds.
     """
 
-    def __init__(
-        self, task: Task, plan: Plan, folder: Path, *, pause: Callable[[float], object] = time.sleep
-    ) -> None:
+    def __init__(self, task: Task, plan: Plan, folder: Path, *, pause: Callable[[float], object] = time.sleep) -> None:
         self._task = task
         self._plan = plan
         self._folder = folder

@@ -96,9 +96,9 @@ def _contradictions_of_updates(task: "Task") -> Iterator[str]:
 def _contradictions_of_training(task: "Task", label: Label) -> Iterator[str]:
     """Find what is wrong in a task whose owners have tables."""
     method, model = task.method_.kind, task.model
-    for index, owner in enumerate(task.owners):
-        if owner.record_count < 2:
-            yield f"owners[{index}].record_count: expected a number greater than or equal to 2, got {owner.record_count}"
+    for index, count in enumerate(task.record_counts):
+        if count < 2:
+            yield f"owners[{index}].record_count: expected a number greater than or equal to 2, got {count}"
     if model.coordinates is not None:
         yield f'model.coordinates: expected with kind = "update" only, got it with "{model.kind}"'
     if label.kind not in _LABELS[model.kind]:

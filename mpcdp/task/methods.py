@@ -46,7 +46,9 @@ def method_of(task: "Task") -> Method:
             return _gradient_perturbation(task)
         case "update-aggregation":
             return UpdateAggregation(
-                dimension=model.coordinates or 0, rounds=asked.rounds or 0, clipping_norm=asked.clipping_norm or math.nan
+                dimension=model.coordinates or 0,
+                rounds=asked.rounds or 0,
+                clipping_norm=asked.clipping_norm or math.nan,
             )
     return OutputPerturbation(
         loss=loss_of(task),

@@ -46,7 +46,7 @@ def test_an_update_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_one_that_does_not_come_ends_the_wait_by_name(tmp_path: Path) -> None:
-    with pytest.raises(PeerTimeout, match="round 1 came to .*deadlines") as error:
+    with pytest.raises(PeerTimeout, match=r"round 1 came to .*deadlines") as error:
         _folder(tmp_path).update(1)
     assert error.value.final
 

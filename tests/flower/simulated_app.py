@@ -14,21 +14,11 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
+from simulated_training import FIRST, model_trained_by
 
 from mpcdp.flower import SecureFedAvg, ShareUpdates
 
-SECRET = "what-only-the-client-knows"
-
-
-def trained(model: dict[str, np.ndarray], partition: int) -> dict[str, np.ndarray]:
-    """What a client's training makes of a model; the third client moves farther than the clipping norm."""
-    scale = (0.05, 0.1, 3.0)[partition]
-    return {
-        name: (0.9 * values + scale * np.cos(np.arange(values.size) + partition).reshape(values.shape)).astype(
-            values.dtype
-        )
-        for name, values in model.items()
-    }
+PRIVATE = "what-only-the-client-knows"
 
 
 def record_of(model: dict[str, np.ndarray]) -> ArrayRecord:
@@ -48,9 +38,9 @@ def client_app(network: Path) -> ClientApp:
     @app.train(mods=[ShareUpdates(config)])
     def train(message: Message, context: Context) -> Message:
         model = model_of(next(iter(message.content.array_records.values())))
-        after = record_of(trained(model, int(context.node_config["partition-id"])))
-        told = {"arrays": after, "metrics": MetricRecord({"num-examples": 417, "loss": 0.125}),
-                "config": ConfigRecord({SECRET: SECRET})}
+        after = record_of(model_trained_by(int(context.node_config["partition-id"]), model))
+        metrics = MetricRecord({"num-examples": 417, "loss": 0.125})
+        told = {"arrays": after, "metrics": metrics, "config": ConfigRecord({PRIVATE: PRIVATE})}
         return Message(RecordDict(told), reply_to=message)
 
     return app
@@ -84,8 +74,7 @@ def main(network: Path, result: Path, rounds: int) -> None:
         def remember(server_round: int, arrays: ArrayRecord) -> None:
             models.append({name: values.tolist() for name, values in model_of(arrays).items()})
 
-        first = {"weights": np.ones((5, 6), dtype=np.float32), "bias": np.zeros(7)}
-        strategy.start(grid, record_of(first), num_rounds=rounds, timeout=120.0, evaluate_fn=remember)
+        strategy.start(grid, record_of(FIRST), num_rounds=rounds, timeout=120.0, evaluate_fn=remember)
         result.write_text(json.dumps({"models": models, "replies": strategy.replies}), encoding="utf-8")
 
     resources = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}, "init_args": {"num_cpus": 2}}

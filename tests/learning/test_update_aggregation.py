@@ -46,7 +46,7 @@ def test_clipping_keeps_short_updates_and_the_direction_of_long_ones(
 ) -> None:
     assert np.array_equal(clip_update(update, 2.3), update)
     long = update * factor
-    clipped, length = clip_update(long, 1.0), np.linalg.norm(long)
+    clipped, length = clip_update(long, 1.0), float(np.linalg.norm(long))
     np.testing.assert_allclose(clipped, long / max(1.0, length), rtol=1e-8, atol=1e-12)
 
 
@@ -92,8 +92,9 @@ def test_an_owner_counts_as_one_record_and_has_updates_of_the_right_size(tmp_pat
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"dimension": 0}, {"rounds": 0}, {"clipping_norm": 0.0}, {"clipping_norm": np.nan}, {"clipping_norm": 1e101}]
+    "wrong",
+    [{"dimension": 0}, {"rounds": 0}, {"clipping_norm": 0.0}, {"clipping_norm": np.nan}, {"clipping_norm": 1e101}],
 )
 def test_arguments_out_of_range_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="least 1|between"):
+    with pytest.raises(ValueError, match=r"least 1|between"):
         UpdateAggregation(**{"dimension": 3, "rounds": 1, "clipping_norm": 1.0, **wrong})  # type: ignore[arg-type]
