@@ -127,6 +127,19 @@ class LedgerLimit(Section):
     delta_limit: Annotated[float, Field(gt=0, le=1)]
 
 
+class DataConfig(Section):
+    """``[data]``: who goes over an owner's records.
+
+    Args:
+        engine: ``"local"``, the owner's process; ``"ray"``, workers of a Ray cluster of the owner's own, which all can
+            read its folder of Parquet files. What is shared is the same to the last bit.
+        address: of a running cluster, ``"auto"`` or ``"host:port"``; one is started on this machine when absent.
+    """
+
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = None
+
+
 class Policy(Section):
     """Which tasks this organisation consents to; what is left out is not restricted, except ``modules``.
 
@@ -215,10 +228,12 @@ class OwnerConfig(Config):
         table: the records, CSV or Parquet.
         ledger: what this owner is willing to spend in total; no limit when absent.
         policy: which tasks this owner consents to; all when absent.
+        data: who goes over the records.
     """
 
     role: Literal["owner"]
     table: _FilePath
+    data: DataConfig = DataConfig()
     ledger: LedgerLimit | None = None
     policy: Policy | None = None
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mpcdp.data.dataset import Dataset
+from mpcdp.data.dataset import BlockFunction, Dataset
 from mpcdp.errors import DataError, PeerTimeout
 from mpcdp.private_files import write_private_file
 
@@ -93,7 +93,7 @@ class UpdateFolder:
             )
         return np.frombuffer(content, dtype="<f8").astype(np.float64)
 
-    def blocks(self, size: int) -> Iterator[Dataset]:
+    def map_blocks(self, function: BlockFunction, size: int) -> Iterator[NDArray[np.float64]]:
         raise DataError(f"updates {self._folder}: they are no table; use the method update-aggregation")
 
     def in_memory(self) -> Dataset:

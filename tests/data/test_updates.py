@@ -65,4 +65,4 @@ def test_it_is_no_table_and_shows_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no table"):
         folder.in_memory()
     with pytest.raises(DataError, match="no table"):
-        folder.blocks(1)
+        folder.map_blocks(lambda block, first: np.zeros(1), 1)
