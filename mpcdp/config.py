@@ -133,11 +133,20 @@ class DataConfig(Section):
     Args:
         engine: ``"local"``, the owner's process; ``"ray"``, workers of a Ray cluster of the owner's own, which all can
             read its folder of Parquet files. What is shared is the same to the last bit.
-        address: of a running cluster, ``"auto"`` or ``"host:port"``; one is started on this machine when absent.
+        address: of the running cluster, ``"auto"`` or ``"host:port"``; with ``"ray"`` only. None is ever started here:
+            Ray listens to other machines, so its administrator decides to whom.
     """
 
     engine: Literal["local", "ray"] = "local"
     address: str | None = None
+
+    @model_validator(mode="after")
+    def _cluster_has_an_address(self) -> "DataConfig":
+        if (self.engine == "ray") != (self.address is not None):
+            raise ValueError(
+                f'address: expected with engine = "ray", and only with it, got {self.address!r} with "{self.engine}"'
+            )
+        return self
 
 
 class Policy(Section):

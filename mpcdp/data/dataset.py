@@ -149,7 +149,7 @@ class Dataset:
 
 
 BlockFunction = Callable[[Dataset, int], NDArray[np.float64]]
-"""What is computed of a block of rows, given the index of its first row; the same wherever it is computed."""
+"""A vector computed of a block of rows and the index of its first row; the same wherever it is computed."""
 
 
 def map_in_order(function: BlockFunction, blocks: Iterator[Dataset], size: int) -> Iterator[NDArray[np.float64]]:

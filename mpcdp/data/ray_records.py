@@ -6,7 +6,8 @@ the same to the last bit on machines of one kind: libraries of linear algebra ch
 processor and by number of threads, and the latter is set at the workers to what it is here.
 
 The cluster is the owner's own: rows, models and the key of a round's sample travel in it, by Ray's own means (pickles,
-without TLS unless Ray is set up for it). It belongs where the table belongs.
+without TLS or passwords unless Ray is set up for them). It belongs where the table belongs, behind the same walls, and
+nothing here starts one.
 """
 
 import logging
@@ -47,14 +48,14 @@ class RayRecords(ParquetRecords):
     Args:
         folder: as for `ParquetRecords`.
         schema: the task's public schema.
-        address: of a running cluster; one is started on this machine when None.
+        address: of the owner's running cluster, ``"auto"`` or ``"host:port"``.
 
     Raises:
         ConfigError: Ray is not installed, or there is no cluster at that address.
         DataError: as for `ParquetRecords`.
     """
 
-    def __init__(self, folder: Path, schema: Schema, *, address: str | None = None) -> None:
+    def __init__(self, folder: Path, schema: Schema, *, address: str) -> None:
         super().__init__(folder, schema)
         self._groups = _row_groups(folder)
         _connect(address)
@@ -135,7 +136,7 @@ def _row_groups(folder: Path) -> tuple[_RowGroup, ...]:
     return tuple(groups)
 
 
-def _connect(address: str | None) -> None:
+def _connect(address: str) -> None:
     """Use a cluster that this process is connected to already, or connect to one."""
     try:
         import ray
@@ -143,13 +144,13 @@ def _connect(address: str | None) -> None:
     except ImportError as error:
         raise ConfigError('data.engine: "ray" needs Ray: pip install "mpcdp[ray]"') from error
     if not ray.is_initialized():
-        where = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address is None else {}
         try:
-            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **where)
-        except Exception as error:  # Ray raises plain ones
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:
             raise ConfigError(
-                f"data.address: no Ray cluster answers at {address or 'this machine'} ({error})"
+                f"data.address: no Ray cluster answers at {address} ({type(error).__name__}); start it: `ray start`"
             ) from error
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it tells of every pass
     ray.data.DataContext.get_current().enable_progress_bars = False
 
 

@@ -138,11 +138,11 @@ class SufficientStatistics:
             )
         if dataset.class_count > 2:
             raise ValueError(f"least squares need numbers or two classes, not {dataset.class_count} classes")
-        total = np.zeros((self.parameter_count + 1, self.parameter_count))
+        total = np.zeros((self.parameter_count + 1) * self.parameter_count)
         for part in dataset.map_blocks(_block_sum, _BLOCK):
             total += part
-        products, targets = total[:-1], total[-1]
-        return np.concatenate([products[self._triangle] * self._triangle_weights, TARGET_WEIGHT * targets])
+        *products, targets = total.reshape(-1, self.parameter_count)
+        return np.concatenate([np.array(products)[self._triangle] * self._triangle_weights, TARGET_WEIGHT * targets])
 
     def initial_state(self) -> TrainingState:
         nothing = np.zeros(self.parameter_count)
@@ -185,8 +185,8 @@ class SufficientStatistics:
 
 
 def _block_sum(block: Dataset, first: int) -> NDArray[np.float64]:
-    """Sum a block's products, shape (d + 1, d): A'A, and below it A'b."""
-    return np.vstack([block.features.T @ block.features, block.features.T @ block.labels])
+    """Sum a block's products: A'A, row by row, and A'b, shape (d (d + 1),)."""
+    return np.concatenate([(block.features.T @ block.features).reshape(-1), block.features.T @ block.labels])
 
 
 def _rounding(record_count: int) -> float:

@@ -72,7 +72,7 @@ def check_table(task: Task, name: str, table: Path, data: DataConfig | None = No
     if task.method_.kind == "update-aggregation":
         seconds = max(task.deadlines.start_seconds, task.deadlines.contribution_seconds)
         return UpdateFolder(table, dimension=task.method().dimension, patience_seconds=seconds)
-    if data is not None and data.engine == "ray":
+    if data is not None and data.address is not None:
         dataset = _open_with_ray(task, table, data.address)
     else:
         dataset = open_records(table, task.schema_)
@@ -85,7 +85,7 @@ def check_table(task: Task, name: str, table: Path, data: DataConfig | None = No
     return dataset
 
 
-def _open_with_ray(task: Task, table: Path, address: str | None) -> Records:
+def _open_with_ray(task: Task, table: Path, address: str) -> Records:
     from mpcdp.data.ray_records import RayRecords
 
     if task.method_.kind == "output-perturbation":

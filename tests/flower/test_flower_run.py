@@ -3,15 +3,15 @@
 import itertools
 import json
 import os
+import secrets
 import subprocess
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tomli_w
-from flower_environment import ROOT, make_environment
+from extra_environment import ROOT, extra, make_environment
 from networks import task_document, without_noise
 from simulated_training import FIRST, model_trained_by
 
@@ -25,20 +25,16 @@ from mpcdp.task import load_task
 OWNERS, ROUNDS, CLIPPING_NORM = 3, 2, 2.0
 
 
-def _extra(name: str) -> list[str]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    requirements: list[str] = project["optional-dependencies"][name]
-    return requirements
-
-
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    [flower] = _extra("flower")
+    [flower] = extra("flower")
     return make_environment(tmp_path_factory.mktemp("flower"), flower.replace("flwr", "flwr[simulation]", 1))
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    # The simulation's Ray listens to other machines; this keeps them out.
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    return {**os.environ, **token, "PYTHONPATH": str(ROOT), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
 def _run(python: Path, script: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:

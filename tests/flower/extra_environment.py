@@ -1,15 +1,23 @@
-"""An environment that has Flower beside what mpcdp needs; Flower and the development tools want different versions."""
+"""Environments that have an extra beside what mpcdp needs; Flower and the development tools want different versions."""
 
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from pathlib import Path
 
-__all__ = ["ROOT", "make_environment"]
+__all__ = ["ROOT", "extra", "make_environment"]
 
 ROOT = Path(__file__).parents[2]
 _OF_THE_TOOLS = ("typer", "rich", "packaging", "click")
 """What constraints.txt pins for the development tools and Flower wants older; mpcdp's own ranges allow both."""
+
+
+def extra(name: str) -> list[str]:
+    """Return what an extra of this package requires."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    requirements: list[str] = project["optional-dependencies"][name]
+    return requirements
 
 
 def make_environment(folder: Path, *requirements: str) -> Path:
