@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 
+from mpcdp.cli.progress import progress_bars
 from mpcdp.errors import PeerError
 from mpcdp.local_network import AFTERMATH_SECONDS, LocalNetwork, ProcessResult, first_cause
 from mpcdp.task import Task
@@ -47,26 +48,13 @@ def run_network(folder: Path, task: Task, console: Console, *, seconds: float, q
         if not quiet:
             console.print(f"Starting {len(network.names)} processes on loopback, mutual TLS between them ...")
         network.start()
-        with _bars(console, quiet=quiet) as progress:
+        with progress_bars(console, quiet=quiet) as progress:
             follow = _Follower(network, task, progress).update
             results = network.wait(seconds, progress=follow, after_failure=AFTERMATH_SECONDS)
         model = network.state(task.coordinator.name) / "model.json"
     if (cause := first_cause(results)) is not None:
         raise PeerError(cause.name, cause.problem())
     return SessionRun(results, time.monotonic() - start, model)
-
-
-def _bars(console: Console, *, quiet: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description:<16}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=quiet,
-        transient=True,
-    )
 
 
 class _Follower:

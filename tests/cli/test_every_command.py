@@ -23,7 +23,7 @@ NO_JSON = {
     "reproduce frontier": "it writes results.json",
     "noise discard": "it asks before it destroys; its output is one sentence",
 }
-LONG_WORK = {"demo", "run"}
+LONG_WORK = {"demo", "noise fill", "run", "simulate"}
 
 
 def _walk(path: tuple[str, ...], command: Any) -> Iterator[tuple[str, Any]]:
