@@ -22,8 +22,20 @@ from mpcdp.secret_sharing.fixed_point import Encoding
 from mpcdp.task import load_task
 
 
+def _start_ray() -> None:
+    """Start a cluster with two workers; on a busy machine Ray gives up too early."""
+    for attempts_left in reversed(range(5)):
+        try:
+            ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+            return
+        except Exception:
+            ray.shutdown()
+            if not attempts_left:
+                raise
+
+
 def main(folder: Path) -> None:
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    _start_ray()
     task = load_task(folder / "task.toml")
     records = check_table(task, "owner-1", folder / "table", DataConfig(engine="ray", address="auto"))
     assert isinstance(records, RayRecords)
