@@ -64,7 +64,7 @@ class TrainedModel(BaseModel):
         privacy: what it cost each record.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
     format: Literal["mpcdp-model/1"] = "mpcdp-model/1"
     task: str
