@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,12 @@ import tomli_w
 from rich.console import Console
 
 from mpcdp.cli.session_progress import _refuse_second_run, run_network
-from mpcdp.errors import PeerError
+from mpcdp.errors import PeerError, ProcessStopped
 from mpcdp.learning.model import PrivacyStatement, TrainedModel
 from mpcdp.local_network import LocalNetwork
 from mpcdp.task import load_task
 
+run_command = import_module("mpcdp.cli.run")
 OWNERS = {"clinic-a": 50, "clinic-b": 30}
 
 
@@ -77,6 +79,15 @@ def test_one_process_ends_with_its_own_exit_code(folder: Path) -> None:
     assert "1 records, but the task declares 50" in json.loads(result.stderr.splitlines()[-1])["problem"]
 
 
+def test_ctrl_c_says_how_to_go_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_command, "run_network", interrupted)
+    with pytest.raises(ProcessStopped, match="net` goes on"):
+        run_command.run(folder / "net")
+
+
 def test_a_network_whose_task_was_run_says_so_at_once(folder: Path) -> None:
     """Only this task's model counts: one of an earlier task, or one that an owner still misses, stops nobody."""
     task = load_task(folder / "net" / "task.toml")
@@ -109,6 +120,7 @@ def _leave_models(net: Path, digest: str) -> None:
         model.save(net / name / "state" / "model.json")
 
 
+@pytest.mark.slow
 def test_the_process_that_failed_is_named_once(folder: Path) -> None:
     for name in OWNERS:
         (folder / "net" / name / "table.csv").write_text("age,ill\n1,no\n")
