@@ -106,10 +106,11 @@ def test_accuracy_is_on_public_records_and_rounds_come_from_the_log(state: Path)
     log = [{"event": "round released", "epsilon": 0.1 * t, "validation": 0.5 + 0.1 * t} for t in range(1, 4)]
     (state / "log.jsonl").write_text("\n".join(map(json.dumps, log)) + "\nnot json\n")
     facts = gather(state, test=state / "public.csv", log=state / "log.jsonl")
-    assert (facts.accuracy, facts.test_records) == (0.75, 4)
+    assert (facts.accuracy, facts.baseline, facts.test_records) == (0.75, 0.75, 4)
     np.testing.assert_allclose(facts.rounds, [(0.1, 0.6), (0.2, 0.7), (0.3, 0.8)])
     page = _Page(render(facts))
     assert "Accuracy 0.750 on 4 public test records" in page.text
+    assert "most frequent class would be right in 0.750" in page.text
     assert "round by round" in page.text
 
 
@@ -128,3 +129,13 @@ def test_figures_for_programs(state: Path) -> None:
     assert document["spent"] == {"epsilon": 2.0, "delta": 2e-6}
     assert document["releases"] == 2
     assert document["attacker_success"] == pytest.approx(success_bound(epsilon=1.0, delta=1e-6))
+
+
+def test_of_updates_it_says_that_owners_are_protected(state: Path) -> None:
+    model = TrainedModel.load(state / "model.json").model_dump()
+    of_updates = TrainedModel.model_validate({**model, "kind": "update", "record_schema": None})
+    of_updates.save(state / "model.json")
+    page = _Page(render(gather(state, limit=None)))
+    assert "The mean updates (2 numbers) of a model that other software trains, in 2 releases" in page.text
+    assert "everything but what one owner has, and who sees" in page.text
+    assert "one record" not in page.text.split("What an attacker can gain")[1]
