@@ -89,7 +89,7 @@ def _delta_by_the_book(calibration: Calibration, scale: float, epsilon: float) -
 
 
 @given(calibration=_CALIBRATIONS, budget=_BUDGETS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_cost_never_exceeds_the_budget_and_uses_nearly_all_of_it(
     calibration: Calibration, budget: PrivacyBudget
 ) -> None:
@@ -107,7 +107,7 @@ def test_cost_never_exceeds_the_budget_and_uses_nearly_all_of_it(
 
 
 @given(calibration=_CALIBRATIONS, budget=_BUDGETS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_noise_that_is_1_3_times_too_small_fails_the_budget(calibration: Calibration, budget: PrivacyBudget) -> None:
     """A scale 1.3 times as large makes the noise, in real units, 1.3 times smaller."""
     scale = _solved(calibration, budget)
@@ -117,7 +117,7 @@ def test_noise_that_is_1_3_times_too_small_fails_the_budget(calibration: Calibra
 
 
 @given(calibration=_CALIBRATIONS, budget=_BUDGETS, factor=st.floats(1.01, 3))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_more_budget_never_needs_more_noise(calibration: Calibration, budget: PrivacyBudget, factor: float) -> None:
     scale = _solved(calibration, budget)
     assert _solved(calibration, PrivacyBudget(epsilon=budget.epsilon * factor, delta=budget.delta)) >= scale
@@ -125,7 +125,7 @@ def test_more_budget_never_needs_more_noise(calibration: Calibration, budget: Pr
 
 
 @given(budget=_BUDGETS, rounds=st.integers(1, 500), bound=st.floats(0.1, 100))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_more_rounds_and_more_sensitivity_need_more_noise(budget: PrivacyBudget, rounds: int, bound: float) -> None:
     def noise_scale(*, rounds: int, bound: float) -> float:
         calibration = Calibration(
@@ -165,7 +165,7 @@ def test_a_method_has_to_state_an_l2_sensitivity() -> None:
     distribution=st.sampled_from(["gaussian", "laplace"]),
     halves=st.booleans(),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_encoded_neighbours_differ_by_at_most_the_integer_sensitivity(
     seed: int, dimension: int, distribution: Any, halves: bool
 ) -> None:

@@ -231,7 +231,7 @@ def test_digest_ignores_whether_a_default_is_written_down(load: Callable[[str], 
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_digest_ignores_the_order_of_keys(shuffler: Any) -> None:
     def shuffled(value: Any) -> Any:
         if isinstance(value, list):
@@ -297,7 +297,6 @@ def test_digest_depends_on_the_loss_and_the_noise_mode() -> None:
 
 
 @given(st.floats(min_value=1e-300, max_value=100.0, exclude_min=True))
-@settings(deadline=None)
 def test_digest_sees_the_last_bit_of_a_number(epsilon: float) -> None:
     changed = copy.deepcopy(_CONTENT)
     changed["privacy"]["epsilon"] = epsilon

@@ -74,7 +74,7 @@ def methods() -> list[tuple[Method, float]]:
     return [(full, 1e4), (sampled, 1e4), (SufficientStatistics(parameter_count=SCHEMA.dimension), 1e5)]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     count=st.integers(1, 5000),
     cuts=st.lists(st.integers(1, 5000), max_size=4),

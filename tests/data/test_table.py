@@ -147,7 +147,7 @@ def test_a_number_to_predict_is_clipped_and_scaled(tmp_path: Path) -> None:
 
 
 @given(st.floats(), st.floats(-1e300, 1e300), st.floats(-1e300, 1e300))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_number_to_predict_never_leaves_its_bounds(
     tmp_path_factory: pytest.TempPathFactory, number: float, first: float, second: float
 ) -> None:
@@ -193,7 +193,7 @@ ORDINARY = [["30", "no", "1", "benign"], ["70", "yes", "2.5", "malignant"], ["55
 
 
 @given(hostile_records)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_hostile_cells_never_raise_and_change_no_other_row(
     tmp_path_factory: pytest.TempPathFactory, record: list[str]
 ) -> None:
@@ -222,7 +222,7 @@ lines_of_text = st.text(st.characters(exclude_categories=["Cs"], exclude_charact
 @given(
     lines_of_text | st.sampled_from(['"30,no,1,benign', '30,no,1,"benign', '30,"no"",1,benign', "30,no", "1,2,3,4,5"])
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
 def test_any_line_never_raises_and_changes_its_own_row_only(
     tmp_path_factory: pytest.TempPathFactory, suffix: str, line: str
@@ -241,7 +241,7 @@ def test_any_line_never_raises_and_changes_its_own_row_only(
 
 
 @given(st.binary(max_size=30).filter(lambda line: b"\n" not in line))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_bytes_change_their_own_row_only(tmp_path_factory: pytest.TempPathFactory, line: bytes) -> None:
     path = tmp_path_factory.mktemp("bytes") / "t.csv"
     path.write_bytes(PLAIN.encode() + line + b"\n70,yes,2.5,malignant\n")
@@ -277,7 +277,7 @@ def test_a_column_that_fits_nowhere_is_read(tmp_path: Path) -> None:
 
 
 @given(st.lists(hostile_records, min_size=1, max_size=8))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_csv_and_parquet_give_the_same_dataset(
     tmp_path_factory: pytest.TempPathFactory, records: list[list[str]]
 ) -> None:
@@ -294,7 +294,7 @@ def test_csv_and_parquet_give_the_same_dataset(
 
 
 @given(hostile_records)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_prediction_accepts_what_no_training_table_could_be(
     tmp_path_factory: pytest.TempPathFactory, record: list[str]
 ) -> None:
@@ -396,7 +396,7 @@ def test_parquet_column_types_do_not_matter(tmp_path: Path, ages: Any, smokers: 
 
 
 @given(st.lists(st.floats(width=64), min_size=1, max_size=20))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_numbers_in_parquet_are_read_to_the_last_bit(
     tmp_path_factory: pytest.TempPathFactory, numbers: list[float]
 ) -> None:

@@ -109,7 +109,7 @@ def tables(draw: st.DrawFn) -> Dataset:
 
 
 @given(tables(), st.sampled_from(LOSSES), st.sampled_from([1e-4, 1e-2, 1.0, 100.0]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_table_defeats_the_solver(dataset: Dataset, loss: Loss, regularization: float) -> None:
     solver = make_solver(loss, regularization, dataset)
     assert_certified(solver, dataset, solver.solve(dataset))
@@ -145,7 +145,7 @@ def _gradients(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @given(tables(), st.sampled_from([*LOSSES, *NARROW]), st.sampled_from([3e-3, 0.2, 30.0]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_descent_alone_meets_the_certificate_within_its_public_number_of_steps(
     dataset: Dataset, loss: Loss, regularization: float
 ) -> None:

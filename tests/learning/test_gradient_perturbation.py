@@ -72,7 +72,7 @@ def neighbours(draw: st.DrawFn, kind: str) -> tuple[Dataset, Dataset, NDArray[np
 class TestSensitivity:
     @pytest.mark.parametrize("kind", KINDS)
     @given(data=st.data())
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def test_one_record_moves_a_contribution_by_at_most_2_c(self, kind: str, data: st.DataObject) -> None:
         """Wherever the point is; zero, huge and non-finite gradients included."""
         before, after, point = data.draw(neighbours(kind))

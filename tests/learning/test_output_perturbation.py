@@ -88,7 +88,7 @@ class TestSensitivity:
 
     @pytest.mark.parametrize("loss", LOSSES, ids=repr)
     @given(data=st.data())
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_is_never_exceeded_on_arbitrary_small_tables(self, loss: Loss, data: st.DataObject) -> None:
         record_count = data.draw(st.integers(1, 6))
         row = st.lists(st.floats(-1, 1), min_size=2, max_size=2)

@@ -96,7 +96,7 @@ class TestSensitivity:
         assert large - small == pytest.approx(2 * 1.25 * 2.0**-53 * 1e16, rel=1e-3)
 
     @given(tables(), st.data())
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     def test_is_never_exceeded_on_neighbouring_tables(self, dataset: Dataset, data: st.DataObject) -> None:
         method = SufficientStatistics(parameter_count=dataset.dimension)
         index = data.draw(st.integers(0, dataset.record_count - 1))
@@ -150,7 +150,7 @@ class TestSensitivity:
 
 class TestContribution:
     @given(tables())
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def test_is_off_by_no_more_than_the_stated_rounding(self, dataset: Dataset) -> None:
         computed, exact = contribute(dataset).tolist(), exact_contribution(dataset)
         squared = sum(((Fraction(c) - e) ** 2 for c, e in zip(computed, exact, strict=True)), start=Fraction(0))
@@ -165,7 +165,7 @@ class TestContribution:
         assert 0 < squared <= Fraction(stated_rounding(20_000)) ** 2
 
     @given(tables())
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     def test_stays_within_its_bound(self, dataset: Dataset) -> None:
         method = SufficientStatistics(parameter_count=dataset.dimension)
         contribution = contribute(dataset)
@@ -245,7 +245,7 @@ class TestModel:
         assert np.mean(norms) == pytest.approx(math.sqrt(2 * 80), rel=0.08)
 
     @given(st.lists(st.floats(-1e18, 1e18), min_size=9, max_size=9), st.floats(1e-6, 1e6) | st.just(0.0))
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     def test_is_finite_for_every_release(self, release: list[float], noise_deviation: float) -> None:
         assert np.isfinite(fit(np.array(release), 3, noise_deviation=noise_deviation)).all()
 

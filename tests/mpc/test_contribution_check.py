@@ -100,7 +100,7 @@ def cases(draw: st.DrawFn) -> tuple[NormCheck, list[int], list[int]]:
 
 
 @given(case=cases())
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_the_circuit_computes_what_the_text_defines(case: tuple[NormCheck, list[int], list[int]]) -> None:
     check, vector, masks = case
     # The comparison with the threshold draws the first mask again.
@@ -108,7 +108,7 @@ def test_the_circuit_computes_what_the_text_defines(case: tuple[NormCheck, list[
 
 
 @given(case=cases())
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_what_passes_is_short_and_what_is_short_passes(case: tuple[NormCheck, list[int], list[int]]) -> None:
     """Both theorems, for the definition that the circuit was just compared with."""
     check, vector, masks = case
@@ -148,7 +148,7 @@ def test_without_a_shift_it_is_exact(check: NormCheck) -> None:
     spread=st.sampled_from(("one", "all", "random")),
 )
 @example(dimension=65, scale=2.0**49, bound=2000.0, seed=0, spread="all")
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_no_honest_vector_ever_fails(dimension: int, scale: float, bound: float, seed: int, spread: str) -> None:
     """Real vectors as long as the bound, encoded with the worst rounding: every coordinate moves outwards."""
     check = norm_check(dimension=dimension, scale=scale, bounds=[bound, bound / 1000])

@@ -110,7 +110,7 @@ def norm_violations(request: CorrelationRequest, dealt: Sequence[tuple[RingVecto
 
 
 @given(schedule=schedules, party_count=party_counts, piece=st.integers(1, 1000))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_dealt_equations_hold_however_the_stream_is_cut(
     schedule: list[CorrelationRequest], party_count: int, piece: int
 ) -> None:
@@ -137,7 +137,7 @@ def test_wrong_seeds_and_corrupted_corrections_break_the_equations(kind: str) ->
 
 
 @given(schedule=schedules, party_count=party_counts)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_corrections_have_the_announced_size(schedule: list[CorrelationRequest], party_count: int) -> None:
     chunks = list(deal(schedule, seeds_for(party_count)))
     assert sum(map(len, chunks)) == 8 * sum(map(correction_words, schedule))

@@ -50,7 +50,7 @@ class MaskedBackend(PlaintextBackend):
 
 
 @given(heights)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_weighted_sum_is_the_sum_whatever_the_mask(heights: list[int]) -> None:
     columns = random_columns(heights)
     before = [[bit.copy() for bit in column] for column in columns]

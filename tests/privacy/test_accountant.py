@@ -24,7 +24,7 @@ def _curve(epsilon: float, mu: float) -> Any:
 
 
 @given(epsilon=_EPSILONS, mu=st.floats(-3, 2).map(lambda exponent: 10**exponent))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_gaussian_curve_is_exact(epsilon: float, mu: float) -> None:
     exact = _curve(epsilon, mu)
     assume(exact > 1e-300)
@@ -32,7 +32,7 @@ def test_gaussian_curve_is_exact(epsilon: float, mu: float) -> None:
 
 
 @given(epsilon_per_mu=st.floats(0, 36), mu=st.floats(-8, 0).map(lambda exponent: 10**exponent))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_gaussian_curve_is_exact_for_small_mu(epsilon_per_mu: float, mu: float) -> None:
     epsilon = epsilon_per_mu * mu
     exact = _curve(epsilon, mu)
@@ -52,14 +52,14 @@ def test_gaussian_curve_is_the_worst_event_of_two_gaussians(epsilon: float, mu: 
 
 
 @given(epsilon=_EPSILONS, delta=_DELTAS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_mu_is_rounded_to_the_safe_side_and_tight(epsilon: float, delta: float) -> None:
     mu = gaussian_mu(epsilon=epsilon, delta=delta)
     assert delta * (1 - 1e-8) <= _curve(epsilon, mu) <= delta
 
 
 @given(mu=st.floats(0.01, 30), delta=_DELTAS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_epsilon_is_rounded_to_the_safe_side_and_tight(mu: float, delta: float) -> None:
     epsilon = gaussian_epsilon(mu=mu, delta=delta)
     assert _curve(epsilon, mu) <= delta

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mpcdp.privacy.budget import PrivacyBudget
@@ -45,7 +45,6 @@ def test_sensitivity_refuses_what_is_no_bound(bound: float) -> None:
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20))
-@settings(deadline=None)
 def test_l1_bounds_every_vector_within_the_l2_bound(vector: list[float]) -> None:
     length = math.hypot(*vector)  # its squares do not underflow
     if length > 0:

@@ -137,7 +137,7 @@ _COSTS = st.lists(
 
 
 @given(costs=_COSTS, epsilon=st.floats(0.5, 6.0), delta=st.sampled_from([1e-5, 1e-6, 1e-3]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_allowed_is_within_the_limit(costs: list[TaskCost], epsilon: float, delta: float) -> None:
     limit = PrivacyBudget(epsilon=epsilon, delta=delta)
     if allows(limit, costs):

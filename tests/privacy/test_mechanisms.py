@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mpmath import MPContext
 from numpy.typing import NDArray
@@ -89,7 +89,6 @@ def test_laplace_accepts_only_l1() -> None:
 
 
 @given(budget=_BUDGETS, rounds=st.integers(1, 2000))
-@settings(deadline=None)
 def test_calibrated_gaussian_meets_the_budget_tightly(budget: PrivacyBudget, rounds: int) -> None:
     mechanism = GaussianMechanism.calibrate(_L2, budget=budget, rounds=rounds)
     delta = mechanism.delta(_L2, epsilon=budget.epsilon, rounds=rounds)
@@ -97,7 +96,6 @@ def test_calibrated_gaussian_meets_the_budget_tightly(budget: PrivacyBudget, rou
 
 
 @given(budget=_BUDGETS, rounds=st.integers(1, 2000))
-@settings(deadline=None)
 def test_a_smaller_gaussian_exceeds_the_budget(budget: PrivacyBudget, rounds: int) -> None:
     scale = GaussianMechanism.calibrate(_L2, budget=budget, rounds=rounds).noise_scale / 1.3
     delta = GaussianMechanism(noise_scale=scale).delta(_L2, epsilon=budget.epsilon, rounds=rounds)
@@ -105,7 +103,6 @@ def test_a_smaller_gaussian_exceeds_the_budget(budget: PrivacyBudget, rounds: in
 
 
 @given(budget=_BUDGETS, rounds=st.integers(1, 2000))
-@settings(deadline=None)
 def test_calibrated_laplace_needs_no_delta_and_no_more_noise(budget: PrivacyBudget, rounds: int) -> None:
     mechanism = LaplaceMechanism.calibrate(_L1, budget=budget, rounds=rounds)
     assert mechanism.delta(_L1, epsilon=budget.epsilon, rounds=rounds) == 0
@@ -220,7 +217,6 @@ def test_distance_bound_is_not_claimed_where_it_was_not_proved(noise_scale: floa
 
 
 @given(data=st.data(), epsilon=st.floats(0, 3))
-@settings(deadline=None)
 def test_distance_adds_to_delta_as_the_lemma_says(data: st.DataObject, epsilon: float) -> None:
     """Four laws on six points: (P', Q') is (eps, delta)-close, P and Q are within eta of them."""
     laws = st.lists(st.floats(0.01, 1), min_size=6, max_size=6)

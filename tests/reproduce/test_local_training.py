@@ -56,7 +56,7 @@ def test_they_are_the_certified_solvers(records: int, owners: int) -> None:
     regression=st.booleans(),
     shared=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_gradients_vanish_with_linear_terms(
     records: int, owners: int, dimension: int, regularization: float, regression: bool, shared: bool
 ) -> None:

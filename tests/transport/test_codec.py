@@ -108,7 +108,7 @@ def _read_mesh(messages: list[bytes]) -> list[object]:
 class TestRoundTrip:
     @pytest.mark.parametrize("name", _messages)
     @given(data=st.data())
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     def test_what_is_written_is_read(self, name: str, data: st.DataObject) -> None:
         sender, strategy = _messages[name]
         value = data.draw(strategy)
@@ -266,7 +266,7 @@ class TestBadBytes:
 
     @pytest.mark.parametrize("name", CASES)
     @given(noise=st.lists(st.binary(max_size=60), max_size=4))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_noise_gives_a_message_or_a_protocol_error(self, name: str, noise: list[bytes]) -> None:
         with suppress(ProtocolError, IdentityError):
             CASES[name].read(reader_of(CASES[name].sender, noise))
