@@ -17,10 +17,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from mpcdp.errors import MpcdpError
+from mpcdp.reproduce.combined_report import write_report
 from mpcdp.reproduce.experiment import Experiment, Stage
+from mpcdp.reproduce.figures_report import DEVIATION_HEADER, deviation_cells
+from mpcdp.reproduce.frontier_report import COST_HEADER, cost_rows, save_frontier
 from mpcdp.reproduce.points import Point
 from mpcdp.reproduce.real import REAL_HEADER, disagreements, real_methods, run_for_real
-from mpcdp.reproduce.results import DEVIATION_HEADER, Results, deviation_cells
+from mpcdp.reproduce.results import Results
 from mpcdp.reproduce.settings import FULL, QUICK, RunSettings
 
 __all__ = ["app"]
@@ -94,24 +97,52 @@ def figures(
 def frontier(
     data: _DATA = None,
     quick: _QUICK = False,
-    table: Annotated[list[_Table], typer.Option(help="Data set; may be repeated.")] = _TABLES[:2],
+    table: Annotated[list[_Table], typer.Option(help="Data set; may be repeated.")] = _TABLES,
     output: _OUTPUT = Path("mpcdp-frontier"),
     runs: _RUNS = None,
     seed: _SEED = FULL.seed,
 ) -> None:
     """Draw accuracy over epsilon: ours, the paper's, noise of every owner's own, and central training on all records.
 
+    diffprivlib runs in an environment of its own, which is made at the first use (about 300 MB from PyPI).
+
     Example: mpcdp reproduce frontier --data ~/tables --quick
     """
+    from mpcdp.reproduce.central import left_out
     from mpcdp.reproduce.frontier import frontier_stages
-    from mpcdp.reproduce.frontier_report import save_frontier
 
     begin, console = time.monotonic(), Console()
+    with console.status("libraries to compare with"):
+        missing = left_out()
+    for library, reason in missing.items():
+        console.print(f"{library} is left out: {reason}")
     experiments = _load(table, data, _settings(quick, runs, seed), console)
-    points = _work([stage for each in experiments for stage in frontier_stages(each)], console)
-    page, cost = save_frontier(experiments, points, output, command=_command(), seconds=time.monotonic() - begin)
-    _print_table("What not pooling costs: accuracy of one pooled table less that of many owners", cost, console)
+    stages = [stage for each in experiments for stage in frontier_stages(each, left_out=missing)]
+    points = _work(stages, console)
+    seconds = time.monotonic() - begin
+    save_frontier(experiments, points, output, command=_command(), seconds=seconds, left_out=missing)
+    page = write_report([output], output / "report.html")
+    errors = {each.table.name for each in experiments if each.table.regression}
+    cost = [list(COST_HEADER), *cost_rows(points, errors=errors)]
+    _print_table("What not pooling costs: how much worse many owners are than one pooled table", cost, console)
     console.print(f"{page}: everything, with figures; {output / 'results.json'}: every number")
+
+
+@app.command()
+def report(
+    source: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folders of figures and frontier, and files of mpcdp bench ... --json.", show_default=False
+        ),
+    ],
+    html: Annotated[Path, typer.Option(help="The page.")] = Path("mpcdp-report.html"),
+) -> None:
+    """Put everything that was measured on one page that needs nothing else: figures, tables, versions, commands.
+
+    Example: mpcdp reproduce report mpcdp-figures mpcdp-frontier noise.json rounds.json --html report.html
+    """
+    typer.echo(f"{write_report(source, html)}: everything on one page")
 
 
 def _settings(quick: bool, runs: int | None, seed: int) -> RunSettings:

@@ -96,17 +96,21 @@ def draw_epsilons(points: Sequence[Point], table: BenchmarkTable) -> Any:
 
 
 def draw_frontier(points: Sequence[Point], table: BenchmarkTable, *, reference: float) -> Any:
-    """Draw accuracy over epsilon, whole on the left and near the model without privacy on the right."""
+    """Draw quality over epsilon, whole on the left and near the model without privacy on the right."""
     some = [p for p in points if p.figure == "frontier" and p.table == table.name]
     figure, axes = _figure(1, 2)
+    label = "mean squared error on test records" if table.regression else "accuracy on test records"
     for axis in axes[0]:
         axis.axhline(reference, color="#888888", linewidth=3, alpha=0.5, label="without privacy", zorder=1)
         for method in dict.fromkeys(p.method for p in some):
             _draw_over_epsilon(axis, [p for p in some if p.method == method], method, "quality")
-        axis.set(xscale="log", xlabel="\u03b5", ylabel="accuracy on test records")
+        axis.set(xscale="log", xlabel="\u03b5", ylabel=label)
+    if table.regression:
+        axes[0, 0].set_yscale("log")
     ours = [p.quality for p in some if p.method == "our_gradient" and p.epsilon >= 0.1]
-    lowest = min([*ours, reference - 0.01])
-    axes[0, 1].set_ylim(lowest - 0.3 * (reference - lowest), reference + 0.15 * (reference - lowest))
+    margin = max([abs(quality - reference) for quality in ours] + [0.01 * reference])
+    worse, better = (1.3, -0.15) if table.regression else (-1.3, 0.15)
+    axes[0, 1].set_ylim(*sorted((reference + worse * margin, reference + better * margin)))
     axes[0, 1].set_title("near the model without privacy", fontsize=9)
     runs = max((p.runs for p in some), default=0)
     figure.suptitle(f"{table.title}: m = 1,000 owners, mean and standard deviation of {runs} runs")

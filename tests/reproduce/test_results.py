@@ -153,13 +153,3 @@ def test_figures_of_a_small_table(regression: bool, tmp_path: Path, monkeypatch:
     assert kept["mpc_output", "paper"] is False
     assert kept["mpc_output", "valid"] is not regression  # the squared loss is not Lipschitz
     assert kept["our_gradient", "ours"] is True
-
-
-def _numbers(folder: Path | None) -> tables.BenchmarkTable:
-    return small_table(regression=True)
-
-
-def test_the_frontier_has_no_regression(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(tables, "TABLES", {"california-housing": _numbers})
-    assert _run(monkeypatch, "frontier", "--table", "california-housing") == 2
-    assert "choose a table with classes" in capsys.readouterr().err
