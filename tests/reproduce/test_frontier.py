@@ -57,7 +57,7 @@ def test_the_cost_of_not_pooling_is_a_difference_with_its_error() -> None:
 def test_other_peoples_libraries_learn_and_are_noisy(method: central.CentralMethod, regression: bool) -> None:
     method.prepare()
     table = small_table(records=3000, regression=regression)
-    strong, weak = 20.0, 1e-3
+    strong, weak = 10.0, 0.01
     trials = [central.Trial(eps, 1e-6, method.settings[0], seed) for eps in (strong, weak) for seed in (1, 1, 2)]
     models = method.train(table.training, trials)
     assert models.shape == (6, table.training.dimension)
