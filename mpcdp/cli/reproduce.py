@@ -166,12 +166,14 @@ def _work(stages: Sequence[Stage], console: Console) -> list[Point]:
     with _progress(console) as progress:
         whole = progress.add_task("all", total=len(stages))
         for stage in stages:
-            begin, now = time.monotonic(), progress.add_task(stage.title, total=1.0)
+            begin, spent = time.monotonic(), time.process_time()
+            now = progress.add_task(stage.title, total=1.0)
             points += stage.run(lambda share, now=now: progress.advance(now, share))  # type: ignore[misc]
             progress.remove_task(now)
             progress.advance(whole)
             if not console.is_terminal:
-                console.print(f"{stage.title}: {time.monotonic() - begin:.0f} s")
+                took, cpu = time.monotonic() - begin, time.process_time() - spent
+                console.print(f"{stage.title}: {took:.0f} s, {cpu:.0f} s of processor time")
     return points
 
 
