@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from small_tables import small_table
 
+from mpcdp.data.dataset import Dataset
 from mpcdp.learning.linear import LinearModel, MarginResiduals, SquaredResiduals
 from mpcdp.learning.losses import LogisticLoss
 from mpcdp.plan import make_plan
@@ -26,7 +27,9 @@ EPSILON, DELTA = 2.0, 1e-6
 
 @pytest.mark.parametrize("regression", [False, True])
 def test_clipped_sums_are_those_of_single_points(regression: bool) -> None:
-    training = small_table(regression=regression).training
+    some = small_table(regression=regression).training
+    again = [*range(some.record_count), *range(30), *range(10)]  # records that occur twice and three times
+    training = Dataset(some.features[again], some.labels[again], some.class_count)
     model = LinearModel(
         kind=SquaredResiduals() if regression else MarginResiduals(LogisticLoss()), dimension=training.dimension
     )
