@@ -161,9 +161,11 @@ def _load(tables: Sequence[_Table], data: Path | None, settings: RunSettings, co
 
 
 def _work(stages: Sequence[Stage], console: Console) -> list[Point]:
-    """Do the work under a progress bar."""
+    """Do the work under a progress bar, in one thread: the matrices are small, more threads mostly wait."""
+    from threadpoolctl import threadpool_limits
+
     points: list[Point] = []
-    with _progress(console) as progress:
+    with _progress(console) as progress, threadpool_limits(1):
         whole = progress.add_task("all", total=len(stages))
         for stage in stages:
             begin, spent = time.monotonic(), time.process_time()
