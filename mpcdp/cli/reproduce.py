@@ -41,6 +41,9 @@ class _Table(StrEnum):
 
 
 _TABLES = [_Table.KDDCUP99, _Table.ADULT, _Table.CALIFORNIA_HOUSING]
+_WIDTH = 120
+"""The tables need this many columns; a narrower terminal wraps their lines."""
+
 _DATA = Annotated[Path | None, typer.Option(help="Folder of the tables' files; scikit-learn's fetchers without it.")]
 _OUTPUT = Annotated[Path, typer.Option(help="Folder for figures, results.json and report.html.")]
 _QUICK = Annotated[bool, typer.Option("--quick", help="m = 1,000, three budgets, five runs.")]
@@ -86,7 +89,7 @@ def figures(
     page = results.save(output)
     _print_deviations(results, console)
     _print_sessions(results, console)
-    console.print(f"{page}: everything, with figures; {output / 'results.json'}: every number")
+    console.print(f"{page}: everything, with figures; {output / 'results.json'}: every number", soft_wrap=True)
     if failed := disagreements(sessions):
         raise MpcdpError(
             f"{len(failed)} of {len(sessions)} comparisons of real sessions with simulations disagree; see {page}"
@@ -125,7 +128,7 @@ def frontier(
     errors = {each.table.name for each in experiments if each.table.regression}
     cost = [list(COST_HEADER), *cost_rows(points, errors=errors)]
     _print_table("What not pooling costs: how much worse many owners are than one pooled table", cost, console)
-    console.print(f"{page}: everything, with figures; {output / 'results.json'}: every number")
+    console.print(f"{page}: everything, with figures; {output / 'results.json'}: every number", soft_wrap=True)
 
 
 @app.command()
@@ -175,7 +178,7 @@ def _work(stages: Sequence[Stage], console: Console) -> list[Point]:
             progress.advance(whole)
             if not console.is_terminal:
                 took, cpu = time.monotonic() - begin, time.process_time() - spent
-                console.print(f"{stage.title}: {took:.0f} s, {cpu:.0f} s of processor time")
+                console.print(f"{stage.title}: {took:.0f} s, {cpu:.0f} s of processor time", soft_wrap=True)
     return points
 
 
@@ -205,9 +208,10 @@ def _print_sessions(results: Results, console: Console) -> None:
 
 def _print_table(title: str, rows: Sequence[Sequence[str]], console: Console) -> None:
     """Print rows of text under a header, which is the first of them."""
+    console.width = max(console.width, _WIDTH)
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in rows[0]:
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for row in rows[1:]:
         table.add_row(*row)
     console.print(table)

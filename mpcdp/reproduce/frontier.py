@@ -153,6 +153,7 @@ def _per_owner_gradient(experiment: Experiment, advance: Advance) -> list[Point]
             record_count=table.training.record_count,
             gradient_bound=method.model.gradient_bound,
             smoothness=method.model.smoothness,
+            quadratic=method.model.quadratic,
             regularization=REGULARIZATION,
         )
         sections["method"] = {

@@ -189,9 +189,11 @@ def _draw_line(axis: Any, xs: Sequence[Any], path: Sequence[Point], method: str,
     look = LOOKS[method]
     values = np.array([getattr(p, quantity) for p in path])
     spreads = np.array([getattr(p, f"{quantity}_deviation") for p in path])
+    # On a logarithmic axis the band is as far below as above: a mean less its deviation is often negative.
+    lower = values - spreads if quantity == "quality" else values**2 / np.maximum(values + spreads, _FLOOR)
     axis.fill_between(
         xs,
-        np.maximum(values - spreads, _FLOOR),
+        np.maximum(lower, _FLOOR),
         np.maximum(values + spreads, _FLOOR),
         color=look.colour,
         alpha=0.15,

@@ -104,3 +104,13 @@ def test_points_of_regression_have_no_output_perturbation() -> None:
     gradient = [point for point in points if point.method == "our_gradient"]
     assert gradient[0].iterations == 0
     assert gradient[-1].gap < gradient[0].gap
+
+
+def test_least_squares_by_gradients_arrives_with_the_rules_steps() -> None:
+    """The squared loss is curved everywhere: steps that are long for logistic regression diverge here."""
+    experiment = Experiment(small_table(records=2000, regression=True), QUICK)
+    sections = gradient_sections(1e-3, regression=True)
+    for epsilon in (1.0, 10.0):
+        task = make_task(experiment.table, 10, epsilon=epsilon, delta=DELTA, **sections)
+        models = train_by_gradients(task, experiment.table.training, runs=1, noise=False)
+        assert experiment.judge.gaps(models)[0] < 1e-3
