@@ -18,6 +18,7 @@ from rich.table import Table
 
 from mpcdp.errors import MpcdpError
 from mpcdp.reproduce.combined_report import write_report
+from mpcdp.reproduce.deviations import explanations
 from mpcdp.reproduce.experiment import Experiment, Stage
 from mpcdp.reproduce.figures_report import DEVIATION_HEADER, deviation_cells
 from mpcdp.reproduce.frontier_report import COST_HEADER, cost_rows, save_frontier
@@ -198,6 +199,8 @@ def _print_deviations(results: Results, console: Console) -> None:
     if found := results.deviations:
         rows = [deviation_cells(one) for one in found]
         _print_table("Deviations from the paper's figures, iteration 1,400", [list(DEVIATION_HEADER), *rows], console)
+        for line in explanations(found):
+            console.print(f"* {line}")
 
 
 def _print_sessions(results: Results, console: Console) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mpcdp.html_page import Block, Command, Figure, Section, Table, Text
-from mpcdp.reproduce.deviations import Deviation
+from mpcdp.reproduce.deviations import Deviation, explanations
 from mpcdp.reproduce.looks import LOOKS, calibration_name
 from mpcdp.reproduce.noise_table import NOISE_HEADER, NoiseRow
 from mpcdp.reproduce.points import Point
@@ -35,11 +35,12 @@ def figures_sections(document: Mapping[str, Any], folder: Path) -> list[Section]
     made_by = Command(document["command"])
     sections = [Section("The paper's figures again", [made_by, Text(_WHAT)])]
     sections += [_table_section(document, table, folder) for table in document["tables"]]
-    rows = [
-        deviation_cells(Deviation(**{name: value for name, value in one.items() if name != "ratio"}))
-        for one in document["deviations"]
+    found = [
+        Deviation(**{name: value for name, value in one.items() if name != "ratio"}) for one in document["deviations"]
     ]
-    sections.append(Section("Deviations from the paper", [Text(_DEVIATIONS), Table(DEVIATION_HEADER, rows), made_by]))
+    compared = Table(DEVIATION_HEADER, [deviation_cells(one) for one in found])
+    reasons = [Text(line) for line in explanations(found)]
+    sections.append(Section("Deviations from the paper", [Text(_DEVIATIONS), compared, *reasons, made_by]))
     sections.append(Section("Real processes", _real_blocks(document, made_by)))
     return sections
 

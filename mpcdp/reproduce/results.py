@@ -8,7 +8,7 @@ from typing import Any
 
 from mpcdp.bench.machine import where_measured
 from mpcdp.reproduce.combined_report import write_report
-from mpcdp.reproduce.deviations import Deviation, deviations
+from mpcdp.reproduce.deviations import Deviation, deviations, explanations
 from mpcdp.reproduce.experiment import Experiment
 from mpcdp.reproduce.figures_report import DEVIATION_HEADER, deviation_cells
 from mpcdp.reproduce.noise_table import noise_rows
@@ -84,6 +84,7 @@ class Results:
         lines = ["# Deviations from the paper's figures", "", f"Made by `{self.command}`.", ""]
         lines += ["| " + " | ".join(DEVIATION_HEADER) + " |", "|" + "---|" * len(DEVIATION_HEADER)]
         lines += ["| " + " | ".join(deviation_cells(one)) + " |" for one in self.deviations]
+        lines += ["", *(f"* {line}" for line in explanations(self.deviations))]
         return "\n".join(lines) + "\n"
 
 

@@ -48,7 +48,7 @@ def _run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 def test_one_page_shows_all_results_and_needs_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = Experiment(small_table(), SETTINGS)
-    agreed = {"quantity": "accuracy", "real": 0.9, "simulated": 0.9, "deviation": 0.01}
+    agreed = {"quantity": "optimality gap", "real": 0.9, "simulated": 0.9, "deviation": 0.01}
     real = RealRun(table="small", method="our_output", owners=4, epsilon=0.5, runs=20, **agreed)  # type: ignore[arg-type]
     points = [_point(experiment, "our_output", "epsilon", epsilon, 0.8765) for epsilon in SETTINGS.epsilons]
     results = Results(
