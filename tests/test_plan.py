@@ -426,6 +426,19 @@ def test_a_delta_above_one_over_n_is_warned_about() -> None:
     assert plan.to_json()["warnings"] == list(plan.warnings())
 
 
+def test_noise_that_drowns_everything_is_warned_about() -> None:
+    """For a usual budget nothing is said; a thousandth of its epsilon gives a useless model."""
+    gradient = {"kind": "gradient-perturbation"}
+    model = {"kind": "logistic-regression", "regularization": 0.01, "certificate": None}
+    usual = _plan(method=gradient, model=model, privacy={"noise": "per-party"})
+    assert usual.warnings() == ()
+    assert usual.noise_share < 0.05
+    poor = _plan(method=gradient, model=model, privacy={"noise": "per-party", "epsilon": 0.001})
+    assert poor.noise_share > 100 * usual.noise_share
+    assert "hardly be better than guessing" in poor.warnings()[0]
+    assert poor.warnings()[0] in poor.describe()
+
+
 def test_statement_says_what_is_promised_and_assumed() -> None:
     joint = _plan().statement()
     for part in (

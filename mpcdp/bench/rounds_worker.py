@@ -140,6 +140,7 @@ class _World:
             tls=credentials_of(self.folder, name),
             limits=limits_of(self.task, dimension=self.plan.dimension, rounds=self.plan.rounds),
             listen=self.setting.addresses.get(name),
+            task_digest=self.task.digest,
         )
         network.sent = Counter()
         return network

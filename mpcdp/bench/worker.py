@@ -19,6 +19,7 @@ from mpcdp.mpc.plaintext_backend import PlaintextBackend
 from mpcdp.secret_sharing.randomness import KEY_BYTES, random_key
 from mpcdp.secret_sharing.shares import RingVector
 from mpcdp.transport.channel import ComputePartyService
+from mpcdp.transport.greeting import NO_TASK
 from mpcdp.transport.grpc import GrpcNetwork
 from mpcdp.transport.messages import DealRequest, SessionRef
 
@@ -65,6 +66,7 @@ def network_of(setting: Setting, folder: Path, name: str) -> GrpcNetwork:
         tls=credentials_of(folder, name),
         limits=setting.limits,
         listen=setting.addresses[name],
+        task_digest=NO_TASK,
     )
 
 

@@ -21,7 +21,8 @@ def check(
 ) -> None:
     """Say how well a table fits a task, before a session; for its owner alone.
 
-    Prints how many cells of every column fit the schema, and the record count beside the declared one.
+    Prints how many cells of every column fit the schema, how many numbers are at a bound or clipped to it (many of
+    them: another unit than the schema's?), and the record count beside the declared one.
 
     For the owner's eyes alone: the figures are exact, no noise protects them. Exit code 0 only if the count is the
     declared one, every line has the right number of cells and no column is without a fitting cell.
@@ -39,6 +40,7 @@ def check(
             "declared_records": declared,
             "malformed_records": report.malformed_count,
             "fitting_cells": report.fitting_cells,
+            "cells_at_bounds": report.cells_at_bounds,
             "ok": not problems,
         }
         typer.echo(json.dumps(figures, indent=2))
@@ -71,13 +73,18 @@ def _problems(report: TableReport, declared: int) -> list[str]:
 def _describe(report: TableReport, declared: int) -> str:
     """Lay the report out for people."""
     width = max(len(name) for name in report.fitting_cells)
-    cells = [f"  {name:<{width}}  {count:>9}" for name, count in report.fitting_cells.items()]
+    cells = [
+        f"  {name:<{width}}  {count:>9}  {report.record_count - count:>9}  {report.cells_at_bounds.get(name, '-'):>9}"
+        for name, count in report.fitting_cells.items()
+    ]
     return "\n".join(
         [
             "For the owner's eyes alone: these figures are exact, no noise protects them.",
             f"records    {report.record_count} (declared: {declared})",
             f"malformed  {report.malformed_count}",
-            "cells that fit the schema:",
+            f"cells {'':<{width}}       fit        not  at bounds",
             *cells,
+            "what does not fit: a number becomes the middle of its bounds, a category none of them; without a label a",
+            "record contributes nothing. At bounds: a number there, or clipped to it.",
         ]
     )

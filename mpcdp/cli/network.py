@@ -46,3 +46,4 @@ def new(
         typer.echo(f"Made {directory}. Put each owner's table where its config says ({directory}/{owner}/table.csv),")
         typer.echo(f"then run them all on this machine: mpcdp run {directory}")
         typer.echo(f"or each where it belongs:          mpcdp run --config {directory}/NAME/ROLE.toml")
+        typer.echo(f"All of them read {directory}/task.toml, a copy: correct the task there, before its first run.")

@@ -39,6 +39,7 @@ class Law(StrEnum):
 _ConfigFile = Annotated[Path | None, typer.Option("--config", help="This process's own config file (TOML).")]
 _Directory = Annotated[Path | None, typer.Option("--network", help="A folder made by `mpcdp network new` instead.")]
 _Law = Annotated[Law | None, typer.Option(help="Which noise; the task's own by default.")]
+_Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -54,6 +55,7 @@ def fill(
     network: _Directory = None,
     distribution: _Law = None,
     as_json: _Json = False,
+    quiet: _Quiet = False,
 ) -> None:
     """Make noise ahead: every compute party and the dealer run this at the same time, with the same number.
 
@@ -62,13 +64,13 @@ def fill(
     if config is not None and network is None:
         process = _load(config)
         check_policy(getattr(process, "policy", None), load_task(process.task), name=process.name)
-        figures = fill_one(process, _job(process.task, samples, distribution))
+        figures = fill_one(process, _job(process.task, samples, distribution), quiet=quiet)
     else:
         folder = _directory(config, network)
-        figures = fill_network(folder, _job(folder / "task.toml", samples, distribution), quiet=as_json)
+        figures = fill_network(folder, _job(folder / "task.toml", samples, distribution), quiet=as_json or quiet)
     if as_json:
         typer.echo(json.dumps(figures))
-    else:
+    elif not quiet:
         rate = round(figures["samples_per_second"])
         typer.echo(f"{figures['samples']:,} samples in {figures['seconds']:.1f} s: {rate:,} a second")
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mpcdp.cli.progress import progress_bar
 from mpcdp.config import ComputePartyConfig, DealerConfig
 from mpcdp.errors import MpcdpError, PeerError, SessionAborted
 from mpcdp.local_network import LocalNetwork
@@ -26,10 +25,13 @@ _log = structlog.get_logger("mpcdp.noise_fill")
 Figures = Mapping[str, Any]
 
 
-def fill_one(config: ComputePartyConfig | DealerConfig, job: FillJob) -> Figures:
+def fill_one(config: ComputePartyConfig | DealerConfig, job: FillJob, *, quiet: bool) -> Figures:
     """Run one process of a filling: a compute party, or the dealer.
 
-    Shows a bar on a terminal, and logs JSON lines to standard error elsewhere.
+    Args:
+        config: of the process.
+        job: what to make.
+        quiet: show no progress: no bar on a terminal, no JSON lines on standard error elsewhere.
 
     Returns:
         Samples, seconds, samples per second; and a compute party's bank, ready and free samples.
@@ -41,7 +43,7 @@ def fill_one(config: ComputePartyConfig | DealerConfig, job: FillJob) -> Figures
     from mpcdp.transport.grpc import GrpcNetwork
 
     on_terminal = sys.stderr.isatty()
-    log_as_json(logging.WARNING if on_terminal else logging.INFO)
+    log_as_json(logging.WARNING if on_terminal or quiet else logging.INFO)
     end_on_signals()
     try:
         with (
@@ -54,7 +56,9 @@ def fill_one(config: ComputePartyConfig | DealerConfig, job: FillJob) -> Figures
                 listen=config.listen,
                 task_digest=job.task.digest,
             ) as network,
-            _bar(job.samples) if on_terminal else _log_lines(job.samples) as advance,
+            (
+                progress_bar("noise samples", job.samples, quiet=quiet) if on_terminal else _log_lines(job.samples)
+            ) as advance,
         ):
             if isinstance(config, DealerConfig):
                 return _figures(job.samples, FillDealer(job, network, progress=advance).run())
@@ -74,7 +78,7 @@ def fill_network(directory: Path, job: FillJob, *, quiet: bool) -> Figures:
     Args:
         directory: made by ``mpcdp network new``.
         job: what to make.
-        quiet: whether to show no progress.
+        quiet: show no progress.
 
     Returns:
         Samples, seconds of the slowest party, samples per second, and every party's own figures.
@@ -95,7 +99,7 @@ def fill_network(directory: Path, job: FillJob, *, quiet: bool) -> Figures:
             return list(network.events(name))[earlier[name] :]
 
         network.start(*names)
-        with _bar(job.samples, visible=not quiet) as advance:
+        with progress_bar("noise samples", job.samples, quiet=quiet) as advance:
             results = network.wait(
                 job.limits.session_seconds, progress=_following(lambda: events(job.parties[0]), advance)
             )
@@ -124,14 +128,6 @@ def _following(events: Callable[[], list[Figures]], advance: Callable[[int], Non
 
 def _figures(samples: int, seconds: float, **others: object) -> Figures:
     return {"samples": samples, "seconds": seconds, "samples_per_second": samples / seconds, **others}
-
-
-@contextmanager
-def _bar(samples: int, *, visible: bool = True) -> Iterator[Callable[[int], None]]:
-    columns = (TextColumn("noise samples"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not visible) as progress:
-        bar = progress.add_task("noise", total=samples)
-        yield lambda count: progress.advance(bar, count)
 
 
 @contextmanager

@@ -20,7 +20,8 @@ def predict(
 ) -> None:
     """Write one prediction per row of a table.
 
-    As CSV: a class and its score, or a number.
+    As CSV: a class or a number, and its score. Two classes: above 0 for the second one, its log-odds if the model is a
+    logistic regression. More classes: the winner's. A number: where it is between its bounds, which are -1 and 1.
 
     Example: mpcdp predict state/model.json patients.csv --output predictions.csv
     """

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from mpcdp.cli.session_progress import run_network
 from mpcdp.config import ComputePartyConfig, Config, CoordinatorConfig, DealerConfig, OwnerConfig, load_config
-from mpcdp.errors import ConfigError, InputError
+from mpcdp.errors import ConfigError, InputError, ProcessStopped
 from mpcdp.learning.model import TrainedModel
 from mpcdp.task import load_task
 
@@ -73,7 +73,10 @@ def _run_all(directory: Path, seconds: float, *, quiet: bool) -> _Result:
     if not (directory / "task.toml").exists():
         raise ConfigError(f"{directory} holds no network: make one with `mpcdp network new {directory} --task TASK`")
     task = load_task(directory / "task.toml")
-    session = run_network(directory, task, Console(stderr=True), seconds=seconds, quiet=quiet)
+    try:
+        session = run_network(directory, task, Console(stderr=True), seconds=seconds, quiet=quiet)
+    except KeyboardInterrupt:
+        raise ProcessStopped(f"stopped; `mpcdp run {directory}` goes on with the same session") from None
     model = TrainedModel.load(session.model)
     return _Result(
         model=str(session.model),

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 
-from mpcdp.errors import PeerError
+from mpcdp.cli.progress import progress_bars
+from mpcdp.errors import BudgetError, PeerError
+from mpcdp.learning.model import TrainedModel
 from mpcdp.local_network import AFTERMATH_SECONDS, LocalNetwork, ProcessResult, first_cause
 from mpcdp.task import Task
 
@@ -40,33 +42,33 @@ def run_network(folder: Path, task: Task, console: Console, *, seconds: float, q
         quiet: show nothing.
 
     Raises:
+        BudgetError: everybody has the task's model already.
         PeerError: a process failed; the one whose failure explains the others' is named, with what its log says.
     """
     start = time.monotonic()
     with LocalNetwork(folder) as network:
+        _refuse_second_run(network, task)
         if not quiet:
             console.print(f"Starting {len(network.names)} processes on loopback, mutual TLS between them ...")
         network.start()
-        with _bars(console, quiet=quiet) as progress:
+        with progress_bars(console, quiet=quiet) as progress:
             follow = _Follower(network, task, progress).update
             results = network.wait(seconds, progress=follow, after_failure=AFTERMATH_SECONDS)
         model = network.state(task.coordinator.name) / "model.json"
     if (cause := first_cause(results)) is not None:
-        raise PeerError(cause.name, cause.problem())
+        raise PeerError(cause.name, cause.problem().removeprefix(f"{cause.name}: "))
     return SessionRun(results, time.monotonic() - start, model)
 
 
-def _bars(console: Console, *, quiet: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description:<16}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=quiet,
-        transient=True,
-    )
+def _refuse_second_run(network: LocalNetwork, task: Task) -> None:
+    """Refuse a task whose model everybody has: its dealer would wait for a session that nobody opens."""
+    names = [task.coordinator.name, *(owner.name for owner in task.owners)]
+    models = [network.state(name) / "model.json" for name in names if name in network.names]
+    if all(path.is_file() and TrainedModel.load(path).task_digest == task.digest.hex() for path in models):
+        raise BudgetError(
+            f"task {task.name!r} was run, its model is {models[0]}, and it runs once only; for another run give the "
+            "task a new name, and make a network for it with `mpcdp network new`"
+        )
 
 
 class _Follower:

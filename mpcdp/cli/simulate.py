@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mpcdp.cli.progress import progress_bar
 from mpcdp.data.dataset import Dataset
 from mpcdp.data.table import read_dataset
 from mpcdp.errors import InputError
@@ -23,6 +24,7 @@ def simulate(
     test: Annotated[Path, typer.Option(help="Table with labels that models are judged on.")],
     runs: Annotated[int, typer.Option(min=1, help="Runs, each with noise of its own.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Run a task's learning in the clear, again and again, on public data.
 
@@ -36,7 +38,11 @@ def simulate(
     agreed = load_task(task)
     datasets = {owner.name: _table(agreed, tables, owner.name) for owner in agreed.owners}
     judged = read_dataset(test, agreed.schema_)
-    noised = [_quality(agreed, datasets, judged, noise=True) for _ in range(runs)]
+    noised = []
+    with progress_bar("runs", runs, quiet=quiet) as advance:
+        for _ in range(runs):
+            noised.append(_quality(agreed, datasets, judged, noise=True))
+            advance(1)
     figures = {
         "measure": "R^2" if agreed.schema_.label.kind == "number" else "accuracy",
         "mean": mean(noised),

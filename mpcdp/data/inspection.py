@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mpcdp.data.schema import Schema
+from mpcdp.data.schema import NumericFeature, Schema
 from mpcdp.data.table import read_values
 
 __all__ = ["TableReport", "inspect_table"]
@@ -19,11 +19,13 @@ class TableReport:
         record_count: lines below the header, or rows of a Parquet file.
         malformed_count: records with more or fewer cells than the header; they count and contribute nothing.
         fitting_cells: per column of the schema, the label last, how many cells fit its declaration.
+        cells_at_bounds: per column of numbers, how many of these are at a bound or were clipped to it.
     """
 
     record_count: int
     malformed_count: int
     fitting_cells: dict[str, int]
+    cells_at_bounds: dict[str, int]
 
     @property
     def unusable_columns(self) -> tuple[str, ...]:
@@ -48,10 +50,17 @@ def inspect_table(path: Path, schema: Schema) -> TableReport:
     values = read_values(path, schema)
     names = (*(feature.name for feature in schema.features), schema.label.column)
     columns = (*values.features, values.labels)
+    numbers = {feature.name for feature in schema.features if isinstance(feature, NumericFeature)}
+    numbers |= {schema.label.column} if schema.label.kind == "number" else set()
     return TableReport(
         record_count=len(values.malformed),
         malformed_count=int(np.count_nonzero(values.malformed)),
         fitting_cells={
             name: int(np.count_nonzero(~np.isnan(column))) for name, column in zip(names, columns, strict=True)
+        },
+        cells_at_bounds={
+            name: int(np.count_nonzero(np.abs(column) == 1))
+            for name, column in zip(names, columns, strict=True)
+            if name in numbers
         },
     )

@@ -14,6 +14,7 @@ from mpcdp.config import check_content
 from mpcdp.data.schema import NumericFeature, Schema
 from mpcdp.data.table import rows_of, values_of
 from mpcdp.errors import TaskError
+from mpcdp.estimators.advice import warn_of_useless_model
 from mpcdp.estimators.federation import Federation
 from mpcdp.estimators.inputs import OwnerTable, cells_of, feature_sections, stack_tables
 from mpcdp.learning.model import TrainedModel
@@ -46,6 +47,9 @@ class PrivateEstimator(BaseEstimator):
             y: the labels, in the same form. A label that is not declared makes its record contribute nothing.
             owners: whose row is whose, shape (n,): names or numbers. One owner has all rows when left out.
 
+        Warns (UserWarning, for the caller alone) when labels or a whole column do not fit what is declared, and when
+        the noise will drown the model.
+
         Raises:
             ValueError: a required parameter is missing, or X, y and owners do not fit each other.
             TaskError: the parameters contradict each other.
@@ -64,6 +68,8 @@ class PrivateEstimator(BaseEstimator):
         tables = {name: _rows_of_owner(columns, labels, whose, name) for name in dict.fromkeys(whose)}
         content = self._content(schema, {name: table.record_count for name, table in tables.items()}, federation)
         task = federation.task or check_content(content, Task, TaskError, source=type(self).__name__)
+        if federation.task is None:  # an owner among others has `mpcdp plan` and `mpcdp check`, before it joins
+            warn_of_useless_model(task, schema, columns, labels)
         self._keep(federation.train(task, content, tables), federation)
         return self
 

@@ -98,7 +98,7 @@ class _Session:
     def run(self, member: Member) -> TrainedModel | None:
         """Run a member's role to its end; only the coordinator and the owners have a model then."""
         task, plan, name = self._task, self._plan, member.name
-        network = InProcessNetwork(self._world, member, task.members(), self._limits)
+        network = InProcessNetwork(self._world, member, task.members(), self._limits, task_digest=task.digest)
         match member.role:
             case "coordinator":
                 return Coordinator(task, plan, network, self._folder / name).run()

@@ -108,7 +108,8 @@ class TrainedModel(BaseModel):
         try:
             return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            raise InputError(f"model {path}: {error}; give the model.json that a session wrote") from error
+            problem = error.strerror if isinstance(error, OSError) else error
+            raise InputError(f"model {path}: {problem}; give the model.json that a session wrote") from error
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"]) or "file"

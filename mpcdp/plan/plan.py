@@ -155,6 +155,15 @@ class Plan:
         one_copy = self.noise_scale * (math.sqrt(2) if self.distribution == "laplace" else 1.0)
         return math.sqrt(self.noise_copies) * one_copy
 
+    @property
+    def noise_share(self) -> float:
+        """Expected length of the noise over that of the longest possible sum of contributions, averaged over rounds.
+
+        A public measure of how much a model can learn; what records really give is shorter than the longest.
+        """
+        longest = self.sampling_rate * self.encoding.bound / max(self.record_counts) * sum(self.record_counts)
+        return self.noise_deviation * math.sqrt(self.dimension / self.rounds) / longest
+
     def decode(self, release: RingVector) -> NDArray[np.float64]:
         """Turn a revealed vector into the noised sum of contributions, real units, shape (d,)."""
         return self.encoding.decode(release, offset=self.decode_offset)
@@ -196,6 +205,7 @@ class Plan:
             "noise_copies": self.noise_copies,
             "noise_scale": self.noise_scale,
             "noise_deviation": self.noise_deviation,
+            "noise_share": self.noise_share,
             "universal_scale": self.noise.scale,
             "encoding": asdict(self.encoding),
             "headroom_bits": self.headroom_bits,

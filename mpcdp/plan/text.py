@@ -8,6 +8,9 @@ if TYPE_CHECKING:
 
 __all__ = ["description", "statement", "warnings"]
 
+_DROWNING = 0.5
+"""Noise that is a larger share of the longest possible sum drowns an ordinary one, which is several times shorter."""
+
 
 def statement(plan: "Plan") -> str:
     """State what is guaranteed, against whom, and on which assumptions; it accompanies every released model."""
@@ -49,12 +52,18 @@ def statement(plan: "Plan") -> str:
 def warnings(plan: "Plan") -> tuple[str, ...]:
     """List what a task may ask for but had better not."""
     records = sum(plan.record_counts)
-    if plan.asked.delta * records <= 1:
-        return ()
-    return (
-        f"delta = {plan.asked.delta:g} is more than one over the {records} records: publishing some record outright "
-        f"could meet it; ask for at most {1 / records**1.1:.1g}",
-    )
+    found = []
+    if plan.asked.delta * records > 1:
+        found.append(
+            f"delta = {plan.asked.delta:g} is more than one over the {records} records: publishing some record "
+            f"outright could meet it; ask for at most {1 / records**1.1:.1g}"
+        )
+    if (share := plan.noise_share) > _DROWNING:
+        found.append(
+            f"the noise is {share:.2g} times as long as all {records} records together can be at most, all releases "
+            "considered: the model will hardly be better than guessing; ask for a larger epsilon, or find more records"
+        )
+    return tuple(found)
 
 
 def description(plan: "Plan") -> str:

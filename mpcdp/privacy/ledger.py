@@ -296,8 +296,8 @@ class Ledger:
             raise BudgetError(
                 f"ledger {self._path}: task {task_name!r} would exceed the limit: spent "
                 f"{PrivacyBudget.sum(one.budget for one in spent)} by adding up, asked {cost.budget}, limit "
-                f"{self._limit}, of which none of the shares has room for it; agree on a cheaper task, or raise the "
-                "limit in [ledger] of this owner's config"
+                f"{self._limit}, added up or composed; agree on a cheaper task, or raise the limit: [ledger] in this "
+                "owner's config, epsilon_limit and delta_limit of a federation"
             )
 
     def _check_noise(self, entries: Sequence[Entry], session: bytes, bank: bytes, start: int, end: int) -> bool:

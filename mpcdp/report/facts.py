@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mpcdp.data.table import read_dataset
 from mpcdp.errors import InputError
 from mpcdp.learning.model import TrainedModel
@@ -31,6 +33,7 @@ class Facts:
         spent: by all charges together; None without a ledger.
         limit: what the owner granted; None if unknown or unlimited.
         accuracy: on public test data; None if there are none.
+        baseline: what always predicting their most frequent class would reach; None for numbers.
         test_records: how many these are.
         rounds: per round that was judged: epsilon so far and quality on public validation records.
     """
@@ -41,6 +44,7 @@ class Facts:
     spent: PrivacyBudget | None
     limit: PrivacyBudget | None
     accuracy: float | None
+    baseline: float | None
     test_records: int
     rounds: tuple[tuple[float, float], ...]
 
@@ -102,6 +106,7 @@ class Facts:
             "limit": limit,
             "left": left,
             "accuracy": self.accuracy,
+            "baseline": self.baseline,
             "test_records": self.test_records,
             "validated_rounds": len(self.rounds),
         }
@@ -135,10 +140,12 @@ def gather(
         session = bytes.fromhex(model.session)
         releases = sum(isinstance(entry, ReleaseRecord) and entry.session == session for entry in entries)
         spent = PrivacyBudget.sum(charge.cost for charge in charges)
-    accuracy, count = None, 0
+    accuracy, baseline, count = None, None, 0
     if test is not None:
         public = read_dataset(test, model.record_schema)
         accuracy = quality(model.decision(public.features), public.labels, label=model.record_schema.label)
+        if model.record_schema.label.kind != "number":
+            baseline = float(np.unique(public.labels, return_counts=True)[1].max() / len(public.labels))
         count = public.record_count
     return Facts(
         model=model,
@@ -147,6 +154,7 @@ def gather(
         spent=spent,
         limit=limit,
         accuracy=accuracy,
+        baseline=baseline,
         test_records=count,
         rounds=() if log is None else _judged_rounds(log, model),
     )

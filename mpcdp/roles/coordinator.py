@@ -209,22 +209,31 @@ class Coordinator(OwnerDesk):
         parties = [self._network.compute_party(party) for party in self._parties]
         _together([partial(persistently, partial(party.open_session, "", ref), self._patience()) for party in parties])
         _log.info("session opened", session=ref.session.hex()[:16])
-        if dealer is not None and self._plan.contribution_check is None:
-            # From here on it is not needed. It may be away just now, and the session does not wait for it. An earlier
-            # process of this coordinator may have opened the session there and then died before it said so.
-            threading.Thread(target=self._dismiss, args=(dealer, ref), name="dismiss-dealer", daemon=True).start()
 
-    def _dismiss(self, dealer: DealerService, ref: SessionRef) -> None:
-        try:
-            persistently(partial(dealer.close_session, "", ref, None), self._patience())
-            self._dealer_waits = False
-        except MpcdpError as error:
-            _log.warning("could not tell the dealer that it is not needed any more", problem=str(error))
+    def _let_dealer_go(self, ref: SessionRef) -> None:
+        """Tell the dealer that it is not needed any more; it may be away, and the session does not wait for it.
+
+        Not before the session's start is written down: until then a coordinator that dies opens it at the dealer again.
+        Always after that: one that died may have written it down and told the dealer nothing.
+        """
+        if self._task.dealer is None or self._plan.contribution_check is not None:
+            return
+        dealer = self._network.dealer(self._task.dealer.name)
+
+        def tell() -> None:
+            try:
+                persistently(partial(dealer.close_session, "", ref, None), self._patience())
+                self._dealer_waits = False
+            except MpcdpError as error:
+                _log.warning("could not tell the dealer that it is not needed any more", problem=str(error))
+
+        threading.Thread(target=tell, name="let-dealer-go", daemon=True).start()
 
     def _run_rounds(self, journal: CoordinatorJournal, record: CoordinatorRecord, training: Training) -> None:
         ref, asked = record.ref, record.asked
         if not record.started:
             journal.start(ref)
+        self._let_dealer_go(ref)
         self._publish(ref)
         alone = record.started  # a process that was started again has no owners yet
         for round_index in range(record.releases, self._plan.rounds):

@@ -23,7 +23,8 @@ def contradictions(task: "Task") -> Iterator[str]:
     if (task.privacy.noise == "joint") != (task.dealer is not None):
         yield (
             'dealer: expected a [dealer] with privacy.noise = "joint", and only with it, got '
-            f'{"one" if task.dealer else "none"} with "{task.privacy.noise}"'
+            f'{"one" if task.dealer else "none"} with "{task.privacy.noise}"; '
+            + ('leave it out, or set noise = "joint"' if task.dealer else 'name one, or set noise = "per-party"')
         )
     if task.session.contribution_check and task.privacy.noise != "joint":
         yield (

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from mpcdp.errors import ConfigError, IdentityError, MpcdpError, PeerUnavailable
 from mpcdp.transport.channel import Limits, Member, Services
 from mpcdp.transport.failures import NOTHING_LISTENS, broken, error_of, failure_of, late
-from mpcdp.transport.greeting import NO_TASK
 from mpcdp.transport.mesh import Stream
 from mpcdp.transport.peer_network import PeerNetwork
 from mpcdp.transport.reception import Reception
@@ -127,7 +126,7 @@ class InProcessNetwork(PeerNetwork):
         members: Sequence[Member],
         limits: Limits,
         *,
-        task_digest: bytes = NO_TASK,
+        task_digest: bytes,
     ) -> None:
         super().__init__(me, members, limits, task_digest=task_digest)
         self._world = world

@@ -21,7 +21,7 @@ from mpcdp.transport.channel import (
 )
 from mpcdp.transport.clients import ComputePartyClient, CoordinatorClient, DealerClient
 from mpcdp.transport.directory import Directory
-from mpcdp.transport.greeting import NO_TASK, greeting_of, other_task, other_version
+from mpcdp.transport.greeting import greeting_of, other_task, other_version
 from mpcdp.transport.mesh import Lost, MeshGate, Stream
 from mpcdp.transport.messages import Greeting, SessionRef
 from mpcdp.transport.reader import Reader
@@ -46,7 +46,7 @@ class PeerNetwork(ABC):
         ConfigError: this process is not a member, or two members share a name or a certificate.
     """
 
-    def __init__(self, me: Member, members: Sequence[Member], limits: Limits, *, task_digest: bytes = NO_TASK) -> None:
+    def __init__(self, me: Member, members: Sequence[Member], limits: Limits, *, task_digest: bytes) -> None:
         if me not in members:
             raise ConfigError(f"{me.name} is not a member of the task: check `name` and `role` in its config")
         self._me = me

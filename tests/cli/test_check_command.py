@@ -37,7 +37,22 @@ def test_a_table_that_fits_passes(tmp_path: Path) -> None:
         "declared_records": 1200,
         "malformed_records": 0,
         "fitting_cells": {"age": 1199, "tumour_size": 1199, "family_history": 1199, "diagnosis": 1200},
+        "cells_at_bounds": {"age": 0, "tumour_size": 0},
         "ok": True,
+    }
+
+
+def test_what_was_clipped_or_does_not_fit_is_counted(tmp_path: Path) -> None:
+    """A wrong unit passes, since every number fits; but its owner can see it."""
+    table = write(tmp_path, ["50,1250,no,benign"] * 1100 + ["0,12.5,no,Benign"] * 100)
+    people = check(table)
+    assert people.returncode == 0, people.stderr
+    rows = {line.split()[0]: line.split()[1:] for line in people.stdout.splitlines() if line.startswith("  ")}
+    assert rows == {
+        "age": ["1200", "0", "100"],
+        "tumour_size": ["1200", "0", "1100"],
+        "family_history": ["1200", "0", "-"],
+        "diagnosis": ["1100", "100", "-"],
     }
 
 

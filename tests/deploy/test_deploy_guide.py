@@ -20,6 +20,7 @@ from mpcdp.status import Facts, Figures, LogLimit, NoiseStock, Progress, Status
 from mpcdp.status.metrics import Metrics
 from mpcdp.transport.channel import Limits, Member
 from mpcdp.transport.frames import PAYLOAD_BYTES
+from mpcdp.transport.greeting import NO_TASK
 from mpcdp.transport.grpc import GrpcNetwork
 from mpcdp.transport.grpc import server as server_module
 from mpcdp.transport.grpc.options import server_options
@@ -248,8 +249,8 @@ def _deal(server: TlsFiles, client: TlsFiles, *, called: str) -> bytes:
         address = f"127.0.0.1:{opened.getsockname()[1]}"
     request = DealRequest(_REF, party="compute-1", nonce=bytes(32), batch="noise", samples=0, schedule_digest=bytes(32))
     with (
-        GrpcNetwork(members[1], members, {}, server, _LIMITS, address) as dealer,
-        GrpcNetwork(members[0], members, {"dealer": address}, client, _LIMITS, None) as party,
+        GrpcNetwork(members[1], members, {}, server, _LIMITS, address, task_digest=NO_TASK) as dealer,
+        GrpcNetwork(members[0], members, {"dealer": address}, client, _LIMITS, None, task_digest=NO_TASK) as party,
         dealer.serve(_Dealer()),
     ):
         seed, _ = party.dealer("dealer").deal("", request)

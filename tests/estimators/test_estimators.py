@@ -191,10 +191,22 @@ def test_records_of_no_declared_class_count_and_contribute_nothing(table: Table,
     """Refusing them would tell that there are some."""
     X, y, _ = table
     labels = np.where(np.arange(600) % 2 == 0, y, 7)
-    assert _logistic(federation).fit(X, labels).score(X, y) > 0.8
-    all_unknown = _logistic(federation).fit(X, np.full(600, 7))
+    with pytest.warns(UserWarning, match="300 of 600 labels are none that is declared"):
+        half = _logistic(federation).fit(X, labels)
+    assert half.score(X, y) > 0.8
+    with pytest.warns(UserWarning, match="600 of 600"):
+        all_unknown = _logistic(federation).fit(X, np.full(600, 7))
     noise = np.abs(all_unknown.model_.coefficients)
     assert noise.max() < 10  # nothing but noise and the regulariser's zero
+
+
+def test_a_useless_model_is_announced_to_who_holds_the_tables(table: Table, federation: Federation) -> None:
+    X, y, owners = table
+    with pytest.warns(UserWarning, match="hardly be better than guessing"):
+        _logistic(federation, epsilon=0.01).fit(X, y, owners=owners)
+    X[:, 2] = np.nan
+    with pytest.warns(UserWarning, match="no cell of 'x2' fits"):
+        _logistic(federation).fit(X, y, owners=owners)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ def _expected(estimator: Any) -> dict[str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of models of a few records, or of other classes
 @parametrize_with_checks(  # type: ignore[untyped-decorator]  # scikit-learn has no types
     [
         PrivateLogisticRegression(**_LINEAR),

@@ -17,7 +17,7 @@ from mpcdp.plan import make_plan
 from mpcdp.privacy.ledger import Charge, Ledger, NoiseRecord, ReleaseRecord
 from mpcdp.task import Task
 
-__all__ = ["check_evidence", "model_in_the_clear", "models"]
+__all__ = ["charged", "check_evidence", "model_in_the_clear", "models"]
 
 
 def model_in_the_clear(task: Task, datasets: Mapping[str, Dataset]) -> NDArray[np.float64]:
@@ -42,6 +42,12 @@ def models(states: Mapping[str, Path]) -> dict[str, TrainedModel]:
         for name, state in states.items()
         if (state / "model.json").exists()
     }
+
+
+def charged(state: Path) -> bool:
+    """Tell whether an owner's ledger was charged for a session."""
+    with Ledger(state / "ledger.db") as ledger:
+        return any(isinstance(entry, Charge) for entry in ledger.entries())
 
 
 def check_evidence(

@@ -1,6 +1,7 @@
 """A TCP proxy on loopback that does to connections what bad networks do."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -72,10 +73,11 @@ class FaultProxy:
             task = asyncio.current_task()
             assert task is not None
             self._tasks.add(task)
-            try:
+            # asyncio reports a cancelled handler as an error.
+            with contextlib.suppress(asyncio.CancelledError, OSError):
                 await self._forward(port, fault, reader, writer)
-            finally:
-                self._tasks.discard(task)
+            writer.close()
+            self._tasks.discard(task)
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         self._servers.append(server)
@@ -87,7 +89,6 @@ class FaultProxy:
         try:
             up_reader, up_writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
-            writer.transport.abort()
             return
 
         def cut() -> None:
@@ -101,8 +102,11 @@ class FaultProxy:
         )
         try:
             await asyncio.gather(*ways)
-        except OSError:
+        except BaseException:
             cut()
+            raise
+        writer.close()
+        up_writer.close()
 
     async def _pump(
         self, source: asyncio.StreamReader, target: asyncio.StreamWriter, fault: Fault, cut: Callable[[], None]
@@ -139,6 +143,8 @@ class FaultProxy:
     async def _close(self) -> None:
         for server in self._servers:
             server.close()
-        for task in tuple(self._tasks):
+        tasks = tuple(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.sleep(0.05)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0.05)  # what was aborted is closed by the loop's next steps

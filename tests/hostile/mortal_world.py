@@ -65,8 +65,8 @@ class Life:
 
 
 class _Network(InProcessNetwork):
-    def __init__(self, life: Life, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, life: Life, *arguments: Any, task_digest: bytes) -> None:
+        super().__init__(*arguments, task_digest=task_digest)
         self.life = life
 
     @contextmanager
@@ -267,7 +267,7 @@ class MortalWorld:
         task, plan, name, state = self._task, self._plan, life.name, life.state
         me = next(member for member in task.members() if member.name == name)
         limits = limits_of(task, dimension=plan.dimension, rounds=plan.rounds)
-        network = _Network(life, self._world, me, task.members(), limits)
+        network = _Network(life, self._world, me, task.members(), limits, task_digest=task.digest)
         match me.role:
             case "coordinator":
                 Coordinator(task, plan, network, state).run()

@@ -1,9 +1,11 @@
 """Processes that die at named points of the protocol, and are started again with the same config and state."""
 
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import hostile_network
@@ -14,11 +16,33 @@ from farmed_network import Farm, FarmedNetwork
 from hostile_network import check_ends, check_result, make, note, succeeded
 from thread_sessions import SECONDS, check_end, hurried, make_world, without_noise
 
+from mpcdp.transport.in_process import Parcel
+
 
 @pytest.fixture(scope="module")
 def farm() -> Iterator[Farm]:
     with Farm() as farm:
         yield farm
+
+
+def test_the_dealer_is_let_go_only_when_the_session_is_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a coordinator that dies in between asks for a dealer that has ended."""
+    started: list[int] = []
+
+    def look(number: int, parcel: Parcel) -> None:
+        if parcel.method == "Dealer/CloseSession" and parcel.sender == "coordinator":
+            with closing(sqlite3.connect(world.states()["coordinator"] / "session.db")) as database:
+                started.extend(row[0] for row in database.execute("SELECT started FROM sessions"))
+
+    hurried(monkeypatch)
+    world, task = make_world(tmp_path, "gradient joint 2", monkeypatch, on_message=look)
+    with world:
+        world.start()
+        world.join(SECONDS)
+        assert check_end(world, task, noise=True)
+    assert set(started) == {1}
 
 
 @pytest.mark.parametrize(

@@ -106,10 +106,11 @@ def test_accuracy_is_on_public_records_and_rounds_come_from_the_log(state: Path)
     log = [{"event": "round released", "epsilon": 0.1 * t, "validation": 0.5 + 0.1 * t} for t in range(1, 4)]
     (state / "log.jsonl").write_text("\n".join(map(json.dumps, log)) + "\nnot json\n")
     facts = gather(state, test=state / "public.csv", log=state / "log.jsonl")
-    assert (facts.accuracy, facts.test_records) == (0.75, 4)
+    assert (facts.accuracy, facts.baseline, facts.test_records) == (0.75, 0.75, 4)
     np.testing.assert_allclose(facts.rounds, [(0.1, 0.6), (0.2, 0.7), (0.3, 0.8)])
     page = _Page(render(facts))
     assert "Accuracy 0.750 on 4 public test records" in page.text
+    assert "most frequent class would be right in 0.750" in page.text
     assert "round by round" in page.text
 
 

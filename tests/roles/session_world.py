@@ -105,7 +105,7 @@ class SessionWorld:
         """Return a process's access to the others."""
         me = next(member for member in self.task.members() if member.name == name)
         limits = limits_of(self.task, dimension=self.plan.dimension, rounds=self.plan.rounds)
-        return InProcessNetwork(self.world, me, (task or self.task).members(), limits)
+        return InProcessNetwork(self.world, me, (task or self.task).members(), limits, task_digest=self.task.digest)
 
     def run(self, *, without: tuple[str, ...] = ()) -> None:
         """Run the session to its end; models and errors are kept by process."""

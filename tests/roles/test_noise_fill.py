@@ -54,7 +54,7 @@ def run(folder: Path, task: Task, jobs: dict[str, FillJob]) -> dict[str, Any]:
     def process(name: str) -> Any:
         own = jobs[name]
         me = next(member for member in task.members() if member.name == name)
-        network = InProcessNetwork(world, me, task.members(), own.limits)
+        network = InProcessNetwork(world, me, task.members(), own.limits, task_digest=task.digest)
         try:
             if name == "dealer":
                 return FillDealer(own, network).run()

@@ -26,6 +26,7 @@ from mpcdp.config import TlsFiles
 from mpcdp.errors import ConfigError, IdentityError, PeerUnavailable
 from mpcdp.transport import codec
 from mpcdp.transport.channel import Member
+from mpcdp.transport.greeting import NO_TASK
 from mpcdp.transport.grpc import GrpcNetwork
 from mpcdp.transport.messages import Aborted, Attendance, Enrolment, SessionEvent
 from mpcdp.transport.tls import Authority
@@ -224,7 +225,7 @@ class TestServers:
 
     def test_without_an_address_nobody_is_answered_or_called(self, world: GrpcTestWorld, tmp_path: Path) -> None:
         files = write_credentials(tmp_path / "files", member("compute-0").certificate)
-        network = GrpcNetwork(member("compute-0"), MEMBERS, {}, files, LIMITS, None)
+        network = GrpcNetwork(member("compute-0"), MEMBERS, {}, files, LIMITS, None, task_digest=NO_TASK)
         with raises(ConfigError, "compute-0", "listen"), network.serve(StubService()):
             pass
         with raises(ConfigError, "dealer", "[peers]"):

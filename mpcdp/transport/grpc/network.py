@@ -11,7 +11,6 @@ import grpc
 from mpcdp.config import TlsFiles
 from mpcdp.errors import ConfigError
 from mpcdp.transport.channel import Limits, Member, Services
-from mpcdp.transport.greeting import NO_TASK
 from mpcdp.transport.grpc.client import GrpcStream
 from mpcdp.transport.grpc.options import channel_options, path_of
 from mpcdp.transport.grpc.server import serving
@@ -59,7 +58,7 @@ class GrpcNetwork(PeerNetwork):
         limits: Limits,
         listen: str | None,
         *,
-        task_digest: bytes = NO_TASK,
+        task_digest: bytes,
         keepalive_seconds: float | None = None,
     ) -> None:
         super().__init__(me, members, limits, task_digest=task_digest)
