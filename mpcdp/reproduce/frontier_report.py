@@ -25,11 +25,14 @@ _WHAT = (
     "Simulated on public data; nothing here protected anybody. diffprivlib, Opacus and noise of every owner's own "
     "(output) have the best of a few settings in hindsight at every epsilon, ours one setting for all. Opacus protects "
     "against adding or removing a record, all others against replacing one, which is more. The paper's methods are "
-    "shown with its calibration, which does not keep its promise for output and has delta = 1e-3 for gradients."
+    "shown with its calibration, which does not keep its promise for output and has delta = 1e-3 for gradients. "
+    "diffprivlib's least squares has no regularisation, so noise may leave it with a matrix that is nearly singular."
 )
 _COST = (
     "Ours with 1,000 owners beside ours with one owner who holds all records: how much worse the former is, with the "
-    "standard error of the difference of the two means."
+    "standard error of the difference of the two means. By gradients and by statistics the noised sums are the same, so "
+    "nothing is lost; by output perturbation what is averaged are models of few records each, whose mean is not the model "
+    "of all records, with or without noise."
 )
 
 

@@ -100,6 +100,8 @@ def draw_frontier(points: Sequence[Point], table: BenchmarkTable, *, reference: 
     """Draw quality over epsilon, whole on the left and near the model without privacy on the right."""
     some = [p for p in points if p.figure == "frontier" and p.table == table.name]
     figure, axes = _figure(1, 2)
+    if table.regression:
+        axes[0, 0].set_yscale("log")
     label = "mean squared error on test records" if table.regression else "accuracy on test records"
     for axis in axes[0]:
         axis.axhline(reference, color="#888888", linewidth=3, alpha=0.5, label="without privacy", zorder=1)
@@ -107,8 +109,6 @@ def draw_frontier(points: Sequence[Point], table: BenchmarkTable, *, reference: 
             _draw_over_epsilon(axis, [p for p in some if p.method == method], method, "quality")
         axis.set(xscale="log", xlabel="\u03b5", ylabel=label)
         _mark_epsilons(axis, some)
-    if table.regression:
-        axes[0, 0].set_yscale("log")
     ours = [p.quality for p in some if p.method == "our_gradient" and p.epsilon >= 0.1]
     margin = max([abs(quality - reference) for quality in ours] + [0.01 * reference])
     worse, better = (1.3, -0.15) if table.regression else (-1.3, 0.15)
@@ -192,7 +192,8 @@ def _draw_line(axis: Any, xs: Sequence[Any], path: Sequence[Point], method: str,
     values = np.array([getattr(p, quantity) for p in path])
     spreads = np.array([getattr(p, f"{quantity}_deviation") for p in path])
     # On a logarithmic axis the band is as far below as above: a mean less its deviation is often negative.
-    lower = values - spreads if quantity == "quality" else values**2 / np.maximum(values + spreads, _FLOOR)
+    linear = quantity == "quality" and axis.get_yscale() == "linear"
+    lower = values - spreads if linear else values**2 / np.maximum(values + spreads, _FLOOR)
     axis.fill_between(
         xs,
         np.maximum(lower, _FLOOR),
