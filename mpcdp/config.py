@@ -127,6 +127,28 @@ class LedgerLimit(Section):
     delta_limit: Annotated[float, Field(gt=0, le=1)]
 
 
+class DataConfig(Section):
+    """``[data]``: who goes over an owner's records.
+
+    Args:
+        engine: ``"local"``, the owner's process; ``"ray"``, workers of a Ray cluster of the owner's own, which all can
+            read its folder of Parquet files. What is shared is the same to the last bit.
+        address: of the running cluster, ``"auto"`` or ``"host:port"``; with ``"ray"`` only. None is ever started here:
+            Ray listens to other machines, so its administrator decides to whom.
+    """
+
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = None
+
+    @model_validator(mode="after")
+    def _cluster_has_an_address(self) -> "DataConfig":
+        if (self.engine == "ray") != (self.address is not None):
+            raise ValueError(
+                f'address: expected with engine = "ray", and only with it, got {self.address!r} with "{self.engine}"'
+            )
+        return self
+
+
 class Policy(Section):
     """Which tasks this organisation consents to; what is left out is not restricted, except ``modules``.
 
@@ -147,7 +169,9 @@ class Policy(Section):
     delta: Annotated[float, Field(gt=0, le=1)] | None = None
     owners: Annotated[int, Field(ge=1)] | None = None
     minimum_owners: Annotated[int, Field(ge=1)] | None = None
-    methods: _Choice[Literal["output-perturbation", "gradient-perturbation", "statistics"]] | None = None
+    methods: (
+        _Choice[Literal["output-perturbation", "gradient-perturbation", "statistics", "update-aggregation"]] | None
+    ) = None
     noise: _Choice[Literal["joint", "per-party"]] | None = None
     peers: _Choice[str] | None = None
     tasks: _Choice[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] | None = None
@@ -213,10 +237,12 @@ class OwnerConfig(Config):
         table: the records, CSV or Parquet.
         ledger: what this owner is willing to spend in total; no limit when absent.
         policy: which tasks this owner consents to; all when absent.
+        data: who goes over the records.
     """
 
     role: Literal["owner"]
     table: _FilePath
+    data: DataConfig = DataConfig()
     ledger: LedgerLimit | None = None
     policy: Policy | None = None
 

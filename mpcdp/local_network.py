@@ -233,7 +233,7 @@ def create_network(
     Args:
         directory: new or empty folder; it gets ``task.toml``, ``authority/`` and one folder per process.
         task_path: the task.
-        tables: each owner's table; by default ``table.csv`` in the owner's folder, to be put there.
+        tables: each owner's table; by default ``table.csv`` (``updates`` for updates) in the owner's folder.
         sites: says where each of the servers is.
         owner_states: each owner's state folder, which outlives this network; by default ``state`` in its folder.
         ledger_limit: what all sessions together may cost an owner's records; no limit when absent.
@@ -260,7 +260,8 @@ def create_network(
         for member in members:
             config = _create_process(directory / member.name, member, authority, placed)
             if member.role == "owner":
-                table = (tables or {}).get(member.name, Path("table.csv"))
+                usual = "updates" if task.method_.kind == "update-aggregation" else "table.csv"
+                table = (tables or {}).get(member.name, Path(usual))
                 config["table"] = str(table.absolute()) if table.exists() else str(table)
                 if (state := (owner_states or {}).get(member.name)) is not None:
                     config["state"] = str(state.absolute())

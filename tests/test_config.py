@@ -93,7 +93,7 @@ def test_configs_cannot_be_changed() -> None:
         (
             'state = "state"',
             'state = "state"\nlisten = "0.0.0.0:1"',
-            "listen: unknown key; expected one of ledger, name",
+            "listen: unknown key; expected one of data, ledger, name",
         ),
         ('key = "hospital-1.key"', 'keys = "hospital-1.key"', "tls.keys: unknown key; did you mean key?"),
         (':5001"\ncompute-1', '"\ncompute-1', 'peers.coordinator: expected "host:port"'),

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from mpcdp.errors import ConfigError, TaskError
 from mpcdp.learning.losses import HuberSvmLoss, LogisticLoss
 from mpcdp.plan import make_plan
+from mpcdp.privacy.accountant import gaussian_delta
+from mpcdp.privacy.sensitivity import Relation
 from mpcdp.task import Task, load_task
 from mpcdp.transport.channel import Member
 
@@ -431,3 +433,73 @@ def test_a_module_is_trained_by_gradients_and_its_first_parameters_are_agreed_on
     path.write_text(_SAMPLE.read_text(encoding="utf-8").replace("certificate = 1e-8 ", "certificate = 1e-8\nseed = 1 "))
     with pytest.raises(TaskError, match="seed: expected with kind"):
         load_task(path)
+
+
+# -- updates ---------------------------------------------------------------------------------------------------------
+
+_UPDATES = Path(__file__).parents[1] / "parties" / "task-updates.toml"
+_UPDATES_TEXT = _UPDATES.read_text(encoding="utf-8")
+
+
+def test_a_task_of_updates_has_no_table() -> None:
+    task = load_task(_UPDATES)
+    assert (task.method().dimension, task.method().rounds) == (1024, 10)
+    with pytest.raises(TaskError, match=r"has no \[schema\]"):
+        _ = task.schema_
+
+
+def test_a_plan_of_updates_protects_owners_over_all_rounds() -> None:
+    plan = make_plan(load_task(_UPDATES))
+    assert plan.sensitivity.relation is Relation.REPLACE_OWNER
+    assert plan.sensitivity.bound == 2.0
+    assert "everything that one owner has is replaced. This protects owners" in plan.statement()
+    assert "protects records" not in plan.statement()
+    mu = math.sqrt(plan.rounds) * plan.sensitivity.bound / plan.noise_scale
+    assert gaussian_delta(mu=mu, epsilon=4.0) == pytest.approx(1e-6, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ('kind = "update"\n', 'kind = "logistic-regression"\n', 'model.kind: expected "update" with the method'),
+        ('kind = "update-aggregation"', 'kind = "statistics"', 'model.kind: expected "update" with the method'),
+        ("coordinates = 1024", "regularization = 0.1", "model.coordinates: expected with kind"),
+        ("coordinates = 1024", "coordinates = 9\nseed = 1", 'model.seed: expected none with kind = "update", got 1'),
+        ("rounds = 10 ", "momentum = 0.5 ", "method.rounds: expected a value"),
+        ("rounds = 10 ", "rounds = 10\nmomentum = 0.5 ", "method.momentum: expected none"),
+        ("clipping_norm = 1.0", "", "method.clipping_norm: expected a value"),
+        ('mechanism = "gaussian"', 'mechanism = "laplace"', 'privacy.mechanism: expected "gaussian"'),
+        (
+            'name = "hospital-2"\nrecord_count = 1',
+            'name = "hospital-2"\nrecord_count = 2',
+            "owners[1].record_count: expected 1 with the method",
+        ),
+        (
+            "[deadlines]",
+            '[schema]\nlabel = { column = "y", classes = ["a", "b"] }\n'
+            'features = [{ name = "x", lower = 0, upper = 1 }]\n[deadlines]',
+            "schema: expected none",
+        ),
+    ],
+)
+def test_a_fault_in_a_task_of_updates_is_named(load: Callable[[str], Task], old: str, new: str, expected: str) -> None:
+    assert _UPDATES_TEXT.count(old) == 1
+    with pytest.raises(TaskError) as error:
+        load(_UPDATES_TEXT.replace(old, new))
+    assert expected in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("regularization = 0.01", "regularization = 0.01\ncoordinates = 5", "model.coordinates: expected with kind"),
+        (_TEXT[_TEXT.index("[schema]") : _TEXT.index("[deadlines]")], "", "schema: expected a value, got none"),
+    ],
+)
+def test_a_task_with_tables_has_a_schema_and_no_coordinates(
+    load: Callable[[str], Task], old: str, new: str, expected: str
+) -> None:
+    assert _TEXT.count(old) == 1
+    with pytest.raises(TaskError) as error:
+        load(_TEXT.replace(old, new))
+    assert expected in str(error.value)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
-__all__ = ["Report", "Run", "peak_memory_mib"]
+__all__ = ["Report", "Run", "peak_memory_mib", "time_text"]
 
 
 @dataclass(frozen=True)
@@ -65,3 +65,8 @@ def peak_memory_mib() -> float:
     status = Path("/proc/self/status").read_text(encoding="ascii")
     line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) / 1024
+
+
+def time_text(seconds: float) -> str:
+    """Write a time for people."""
+    return f"{1000 * seconds:,.0f} ms" if seconds < 1 else f"{seconds:,.2f} s"

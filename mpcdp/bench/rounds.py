@@ -92,7 +92,7 @@ def measure_rounds(setting: RoundsSetting, *, sessions: int = 1, command: Comman
         plain.append(run_processes(setting.plain, RoundsReport.load, command=command))
     seconds, plain_seconds = _seconds(ours), _seconds(plain)
     parties = [reports[party.name] for reports in ours for party in setting.task.compute_parties]
-    all_rounds = setting.rounds + 1
+    all_rounds = setting.all_rounds
     return RoundsRow(
         dimension=setting.dimension,
         owners=setting.owners,

@@ -24,6 +24,13 @@ class RoundsReport:
         online_bytes: at a compute party: payload sent to the other parties and the coordinator in all rounds.
         agreement_bytes: at a compute party: the part of it that settled the rounds' owners, and confirmed it.
         upload_bytes: at owners: the largest payload that one of them uploaded in all rounds together.
+        phases: at the coordinator: how long joining, preparing and all rounds took, in seconds.
+        sent: payload bytes from this process, or from all its owners, by the role of the one it went to.
+        times: when things happened, in seconds of the monotonic clock. At the coordinator ``started`` the first
+            round, ``released`` the last, ``closed`` the session; at a compute party ``enrolled`` the last owner,
+            ``collected`` all that the last round needs, ``bound`` to it like all others.
+        message_rounds: by phase, what went one after another at a compute party, or at the owner with most: its calls,
+            and its exchanges with the other parties.
     """
 
     peak_memory_mib: float
@@ -34,6 +41,9 @@ class RoundsReport:
     agreement_bytes: int = 0
     upload_bytes: int = 0
     phases: Mapping[str, float] = field(default_factory=dict)
+    sent: Mapping[str, int] = field(default_factory=dict)
+    times: Mapping[str, float] = field(default_factory=dict)
+    message_rounds: Mapping[str, int] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write the report for the process that asked for it."""

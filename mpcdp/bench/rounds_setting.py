@@ -27,9 +27,11 @@ class RoundsSetting:
         owners: number of owners m; they share processes.
         parties: number of compute parties k.
         noise: who samples the noise.
-        rounds: rounds that are measured; one that warms everything up comes before.
+        rounds: rounds that are measured.
+        warm_up: rounds before them that warm everything up.
         protected: False for plain sums: one process adds the owners' vectors up as they are, without noise.
         addresses: where each member that listens does, ``"host:port"`` by name; `mpcdp.bench.processes` finds them.
+        routes: where the others call it, if not there: the addresses of a slow network.
 
     Raises:
         ValueError: a number is out of range.
@@ -40,11 +42,13 @@ class RoundsSetting:
     parties: int
     noise: Literal["joint", "per-party"]
     rounds: int
+    warm_up: int = 1
     protected: bool = True
     addresses: Mapping[str, str] = field(default_factory=dict)
+    routes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 2 <= self.parties <= 5 or min(self.dimension, self.owners, self.rounds) < 1:
+        if not 2 <= self.parties <= 5 or min(self.dimension, self.owners, self.rounds, self.warm_up + 1) < 1:
             raise ValueError("a row has 2 to 5 parties and at least one coordinate, one owner and one round")
 
     @property
@@ -57,7 +61,7 @@ class RoundsSetting:
         """What the processes agree on. Plain sums need the last party alone, which no real task allows."""
         task = make_task(
             dimension=self.dimension,
-            rounds=self.rounds + 1,
+            rounds=self.all_rounds,
             owners=self._owner_names,
             parties=[f"party-{number}" for number in range(1, self.parties + 1)],
             noise=self.noise if self.protected else "per-party",
@@ -80,6 +84,11 @@ class RoundsSetting:
     def process_names(self) -> tuple[str, ...]:
         """All processes: servers first."""
         return (*(member.name for member in self.members if member.role != "owner"), *self.hosts)
+
+    @property
+    def all_rounds(self) -> int:
+        """Number of rounds of a session."""
+        return self.rounds + self.warm_up
 
     @property
     def total_seconds(self) -> float:
@@ -110,5 +119,5 @@ class RoundsSetting:
     @property
     def _deadline_seconds(self) -> float:
         """For starting, noise included, and for one round."""
-        samples = self.dimension * (self.rounds + 1)
+        samples = self.dimension * self.all_rounds
         return _START_SECONDS + _SECONDS_PER_OWNER * self.owners + _SECONDS_PER_SAMPLE * samples + self._round_seconds

@@ -6,8 +6,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import structlog
 from grpc import _common
 
 from mpcdp.bench.constant_training import RECORD_COUNT
+from mpcdp.bench.metered_network import Meter, MeteredNetwork
 from mpcdp.bench.plain_sums import PlainAggregatorUnsafe, PlainOwnerUnsafe
 from mpcdp.bench.processes import credentials_of, end_with_parent
 from mpcdp.bench.report import peak_memory_mib
@@ -32,10 +32,7 @@ from mpcdp.roles.owner import Owner
 from mpcdp.roles.session import limits_of
 from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.task import Task
-from mpcdp.transport.channel import Member, MessageMesh
-from mpcdp.transport.grpc import GrpcNetwork
-from mpcdp.transport.mesh import Lost, Stream
-from mpcdp.transport.messages import Release, SessionRef
+from mpcdp.transport.messages import Enrolment, NoiseUse, Release, SessionRef
 
 __all__ = ["main"]
 
@@ -79,44 +76,6 @@ def _log_as_processes_do() -> None:
     )
 
 
-class _MeteredNetwork(GrpcNetwork):
-    """A network that also counts what its calls send by method, and its mesh by operation."""
-
-    sent: Counter[str]
-
-    def call(self, peer: Member, method: str, messages: Iterable[bytes], seconds: float) -> Stream:
-        return super().call(peer, method, self._count(method, messages), seconds)
-
-    def _count(self, method: str, messages: Iterable[bytes]) -> Iterator[bytes]:
-        for message in messages:
-            self.sent[method] += len(message)
-            yield message
-
-    def mesh(
-        self, ref: SessionRef, names: Sequence[str], lost: Lost = lambda error: None
-    ) -> AbstractContextManager[MessageMesh]:
-        return self._metered(super().mesh(ref, names, lost))
-
-    @contextmanager
-    def _metered(self, opening: AbstractContextManager[MessageMesh]) -> Iterator[MessageMesh]:
-        with opening as mesh:
-            yield _MeteredMesh(mesh, self.sent)
-
-
-class _MeteredMesh:
-    """A mesh that counts payload by operation."""
-
-    def __init__(self, mesh: MessageMesh, sent: Counter[str]) -> None:
-        self._mesh = mesh
-        self._sent = sent
-        self.rank = mesh.rank
-        self.size = mesh.size
-
-    def exchange(self, operation: str, payload: bytes | memoryview) -> Sequence[bytes | memoryview]:
-        self._sent[operation] += memoryview(payload).nbytes * (self.size - 1)
-        return self._mesh.exchange(operation, payload)
-
-
 class _World:
     """What every process of a session starts from.
 
@@ -129,25 +88,35 @@ class _World:
         self.setting = RoundsSetting.load(folder / "setting.json")
         self.task: Task = self.setting.task
         self.plan = make_plan(self.task)
+        self.collector = self.task.compute_parties[-1].name
         self.members = {member.name: member for member in self.task.members()}
 
-    def network(self, name: str) -> _MeteredNetwork:
+    def network(self, name: str) -> MeteredNetwork:
         """Connect a member."""
-        network = _MeteredNetwork(
+        network = MeteredNetwork(
             me=self.members[name],
             members=tuple(self.members.values()),
-            addresses={peer: address for peer, address in self.setting.addresses.items() if peer != name},
+            addresses={
+                peer: at for peer, at in (self.setting.routes or self.setting.addresses).items() if peer != name
+            },
             tls=credentials_of(self.folder, name),
             limits=limits_of(self.task, dimension=self.plan.dimension, rounds=self.plan.rounds),
             listen=self.setting.addresses.get(name),
             task_digest=self.task.digest,
         )
-        network.sent = Counter()
+        network.meter = Meter()
         return network
 
     def state(self, name: str) -> Path:
         """Return a member's state folder."""
         return self.folder / name / "state"
+
+    def sent_by_role(self, network: MeteredNetwork) -> Mapping[str, int]:
+        """Return the payload bytes that went out, by the role of who got them."""
+        sent: Counter[str] = Counter()
+        for peer, count in network.bytes_sent().items():
+            sent[self.members[peer].role] += count
+        return dict(sent)
 
     def run(self, name: str) -> RoundsReport:
         """Run one process."""
@@ -164,15 +133,18 @@ class _World:
 class _TimedCoordinator(Coordinator):
     """A coordinator that takes the time of its rounds."""
 
-    def __init__(self, task: Task, plan: Plan, network: _MeteredNetwork, output: Path) -> None:
+    def __init__(self, task: Task, plan: Plan, network: MeteredNetwork, output: Path) -> None:
         super().__init__(task, plan, network, output)
         self.seconds_by_round: list[float] = []
+        self.times: dict[str, float] = {}
         self.last: Release | None = None
 
     def _run_round(self, ref: SessionRef, round_index: int, asked: OwnerSet | None) -> Release:
         begin = time.monotonic()
+        self.times.setdefault("started", begin)
         self.last = super()._run_round(ref, round_index, asked)
-        self.seconds_by_round.append(time.monotonic() - begin)
+        self.times["released"] = time.monotonic()
+        self.seconds_by_round.append(self.times["released"] - begin)
         return self.last
 
 
@@ -182,9 +154,11 @@ def _run_coordinator(world: _World, name: str) -> RoundsReport:
         coordinator.run()
     return RoundsReport(
         peak_memory_mib(),
-        seconds_by_round=tuple(coordinator.seconds_by_round[1:]),
+        seconds_by_round=tuple(coordinator.seconds_by_round[world.setting.warm_up :]),
         noise_ratio=0.0 if coordinator.last is None else _noise_ratio(world, coordinator.last),
         phases=coordinator.seconds,
+        sent=world.sent_by_role(network),
+        times=coordinator.times | {"closed": time.monotonic()},
     )
 
 
@@ -199,21 +173,27 @@ def _noise_ratio(world: _World, release: Release) -> float:
 def _run_dealer(world: _World, name: str) -> RoundsReport:
     with world.network(name) as network:
         Dealer(world.task, world.plan, network).run()
-    return RoundsReport(peak_memory_mib())
+    return RoundsReport(peak_memory_mib(), sent=world.sent_by_role(network))
 
 
 class _TimedParty(ComputeParty):
     """A compute party that notes when its noise was ready, and what it had sent by then."""
 
     preparation: tuple[float, ...] = ()
+    enrolled: float = 0.0
     offline: Mapping[str, int]
-    network: GrpcNetwork
+    network: MeteredNetwork
 
     def open_session(self, caller: str, ref: SessionRef) -> None:
         begin = time.monotonic()
         super().open_session(caller, ref)
         self.preparation = (begin, time.monotonic())
         self.offline = self.network.bytes_sent()
+
+    def enrol(self, caller: str, enrolment: Enrolment) -> NoiseUse | None:
+        use = super().enrol(caller, enrolment)
+        self.enrolled = time.monotonic()
+        return use
 
 
 def _run_party(world: _World, name: str) -> RoundsReport:
@@ -230,8 +210,29 @@ def _run_party(world: _World, name: str) -> RoundsReport:
             peak_memory_mib(),
             preparation=party.preparation,
             online_bytes=sum(count for peer, count in online.items() if peer in peers),
-            agreement_bytes=sum(network.sent[operation] for operation in _AGREEMENT),
+            agreement_bytes=sum(network.meter.sent[operation] for operation in _AGREEMENT),
+            sent=world.sent_by_role(network),
+            times={"enrolled": party.enrolled, **_party_times(network.meter)},
+            message_rounds=_party_rounds(network.meter, world.members),
         )
+
+
+def _party_times(meter: Meter) -> Mapping[str, float]:
+    """Find the last round among the exchanges."""
+    last = {exchange.operation: exchange for exchange in meter.exchanges}
+    return {"collected": last["agree"].start, "bound": last["commit"].end}
+
+
+def _party_rounds(meter: Meter, peers: Collection[str]) -> Mapping[str, int]:
+    """Count what came before the first round, and what a round consists of. Calls all belong to the former."""
+    operations = [exchange.operation for exchange in meter.exchanges]
+    first, last = operations.index("agree"), len(operations) - 1 - operations[::-1].index("agree")
+    agreed = len(operations) - operations[::-1].index("commit")
+    return {
+        "offline": meter.message_rounds(peers) + first,
+        "agreement": agreed - last,
+        "reveal": len(operations) - agreed,
+    }
 
 
 def _run_aggregator(world: _World, name: str) -> RoundsReport:
@@ -246,11 +247,11 @@ def _run_owners(world: _World, names: Sequence[str]) -> RoundsReport:
     # in a process of its own, as in earnest, but hundreds of them together would measure little else.
     vars(_common)["MAXIMUM_WAIT_TIMEOUT"] = _WAIT_SECONDS
     errors: list[BaseException] = []
-    uploaded: list[int] = []
+    reports: list[RoundsReport] = []
 
     def run(name: str) -> None:
         try:
-            uploaded.append(_run_owner(world, name))
+            reports.append(_run_owner(world, name))
         except BaseException as error:  # noqa: BLE001 (raised again below, where only one of them is printed)
             errors.append(error)
 
@@ -262,16 +263,29 @@ def _run_owners(world: _World, names: Sequence[str]) -> RoundsReport:
             thread.join(0.2)
     if errors:
         raise errors[0]
-    return RoundsReport(peak_memory_mib(), upload_bytes=max(uploaded))
+    return RoundsReport(
+        peak_memory_mib(),
+        upload_bytes=max(report.upload_bytes for report in reports),
+        sent=dict(sum((Counter(report.sent) for report in reports), Counter())),
+        message_rounds={"upload": max(report.message_rounds["upload"] for report in reports)},
+    )
 
 
-def _run_owner(world: _World, name: str) -> int:
+def _run_owner(world: _World, name: str) -> RoundsReport:
     role = Owner if world.setting.protected else PlainOwnerUnsafe
     dataset = Dataset(np.zeros((RECORD_COUNT, world.task.schema_.dimension)), np.ones(RECORD_COUNT))
     state = world.state(name)
     with world.network(name) as network, Ledger(state / "ledger.db") as ledger:
         role(name, world.task, world.plan, dataset, network, ledger, state).run()
-        return network.sent[_UPLOAD]
+    # Up to the upload: afterwards it calls the parties again, to compare.
+    network.meter.calls = network.meter.calls[: network.meter.calls.index((world.collector, _UPLOAD)) + 1]
+    parties = [party.name for party in world.task.compute_parties]
+    return RoundsReport(
+        0.0,
+        upload_bytes=network.meter.sent[_UPLOAD],
+        sent=world.sent_by_role(network),
+        message_rounds={"upload": network.meter.message_rounds(parties)},
+    )
 
 
 if __name__ == "__main__":

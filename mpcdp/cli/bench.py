@@ -1,4 +1,4 @@
-"""``mpcdp bench``: what the noise, a training round and a contribution check cost on this machine."""
+"""``mpcdp bench``: what the noise, a training round, a check and a whole session cost on this machine."""
 
 import json
 import signal
@@ -18,13 +18,16 @@ from rich.table import Table
 from mpcdp.bench.check import CheckRow, CheckSetting, check_document, measure_check
 from mpcdp.bench.noise import Row, document, measure
 from mpcdp.bench.published import PUBLISHED
+from mpcdp.bench.report import time_text
 from mpcdp.bench.rounds import RoundsRow, measure_rounds, rounds_document
 from mpcdp.bench.rounds_setting import RoundsSetting
 from mpcdp.bench.setting import Sampler, Setting
+from mpcdp.cli.bench_protocol import protocol
 
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True)
+app.command()(protocol)
 
 _DIMENSIONS = [128, 1_000, 10_000, 100_000, 1_000_000]
 _PARTIES = [2, 3]
@@ -49,7 +52,7 @@ _NOISES = list(_Noise)
 
 @app.callback()
 def bench() -> None:
-    """What the noise, a training round and a contribution check cost on this machine."""
+    """What the noise, a training round, a contribution check and a whole session cost on this machine."""
 
 
 @app.command()
@@ -229,11 +232,11 @@ def _round_cells(row: RoundsRow) -> list[str]:
         str(row.parties),
         f"{row.owners:,}",
         f"{row.dimension:,}",
-        _time(row.seconds_per_round),
-        _time(row.plain_seconds_per_round),
+        time_text(row.seconds_per_round),
+        time_text(row.plain_seconds_per_round),
         f"{row.ratio:.2f}",
-        _time(row.clear_seconds_per_round),
-        _time(row.offline_seconds),
+        time_text(row.clear_seconds_per_round),
+        time_text(row.offline_seconds),
         f"{row.upload_bytes_per_owner:,.0f}",
         f"{row.release_bytes_per_party:,.0f}",
         f"{row.agreement_bytes_per_party:,.0f}",
@@ -252,7 +255,7 @@ def _print_checks(rows: Sequence[CheckRow], console: Console) -> None:
             str(row.parties),
             f"{row.owners:,}",
             f"{row.dimension:,}",
-            _time(row.seconds),
+            time_text(row.seconds),
             str(row.rounds),
             f"{row.ands_per_coordinate:,.1f}",
             f"{row.bytes_sent_per_coordinate:,.1f}",
@@ -297,19 +300,15 @@ def _cells(row: Row) -> list[str]:
         row.sampler,
         str(row.parties),
         f"{row.dimension:,}",
-        _time(row.seconds),
+        time_text(row.seconds),
         f"{row.samples_per_second:,.0f}",
         str(row.rounds),
         f"{row.ands_per_sample:,.0f}",
         f"{row.bytes_sent_per_sample:,.0f}",
         f"{row.dealer_bytes_per_sample:,.0f}",
         f"{row.peak_memory_mib:,.0f}",
-        "-" if row.crypten_seconds is None else _time(row.crypten_seconds),
+        "-" if row.crypten_seconds is None else time_text(row.crypten_seconds),
         "-" if row.crypten_rounds is None else str(row.crypten_rounds),
         "-" if row.crypten_bytes_sent_per_sample is None else f"{row.crypten_bytes_sent_per_sample:,.0f}",
         "-" if row.ratio is None else f"{row.ratio:.2f}",
     ]
-
-
-def _time(seconds: float) -> str:
-    return f"{1000 * seconds:,.0f} ms" if seconds < 1 else f"{seconds:,.2f} s"

@@ -49,7 +49,11 @@ COMMANDS = {
     "ledger": Entry("ledger", "app", "What an owner's records have paid, and whether the book is intact."),
     "simulate": Entry("simulate", "simulate", "Run a task's learning in the clear, again and again, on public data."),
     "noise": Entry("noise", "app", "Noise of the compute parties that is made before it is needed."),
-    "bench": Entry("bench", "app", "What the noise, a training round and a contribution check cost on this machine."),
+    "bench": Entry(
+        "bench",
+        "app",
+        "What the noise, a training round, a contribution check and a whole session cost on this machine.",
+    ),
     "reproduce": Entry(
         "reproduce",
         "app",

@@ -42,8 +42,9 @@ def new(
         members = load_task(task).members()
         typer.echo(json.dumps({"directory": str(directory), "processes": {each.name: each.role for each in members}}))
     elif not quiet:
-        owner = load_task(task).owners[0].name
-        typer.echo(f"Made {directory}. Put each owner's table where its config says ({directory}/{owner}/table.csv),")
+        made = load_task(task)
+        owner, table = made.owners[0].name, "updates" if made.model.kind == "update" else "table.csv"
+        typer.echo(f"Made {directory}. Put each owner's table where its config says ({directory}/{owner}/{table}),")
         typer.echo(f"then run them all on this machine: mpcdp run {directory}")
         typer.echo(f"or each where it belongs:          mpcdp run --config {directory}/NAME/ROLE.toml")
         typer.echo(f"All of them read {directory}/task.toml, a copy: correct the task there, before its first run.")

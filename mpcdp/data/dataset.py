@@ -1,12 +1,12 @@
 """Rows in the unit ball with their labels, and the clipping that puts them there."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CLIPPED_NORM", "Dataset", "clip_rows"]
+__all__ = ["CLIPPED_NORM", "BlockFunction", "Dataset", "clip_rows", "map_in_order"]
 
 CLIPPED_NORM = 1 - 2.0**-32
 """The length that longer rows are shortened to."""
@@ -108,6 +108,10 @@ class Dataset:
         for start in range(0, self.record_count, size):
             yield self._part(slice(start, start + size))
 
+    def map_blocks(self, function: "BlockFunction", size: int) -> Iterator[NDArray[np.float64]]:
+        """Compute a function of every block of ``size`` rows, and yield its values in order."""
+        return map_in_order(function, self.blocks(size), size)
+
     def select(self, chosen: NDArray[np.bool_]) -> "Dataset":
         """Return the chosen rows, at least one.
 
@@ -117,6 +121,19 @@ class Dataset:
         if not chosen.any():
             raise ValueError("a dataset has at least one row")
         return self._part(chosen)
+
+    def part(self, start: int, end: int) -> "Dataset":
+        """Return some consecutive rows, at least one."""
+        return self._part(slice(start, end))
+
+    @classmethod
+    def joined(cls, parts: Sequence["Dataset"]) -> "Dataset":
+        """Return the rows of several datasets, at least one, one after the other, in arrays of their own."""
+        return cls(
+            np.concatenate([part.features for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            parts[0].class_count,
+        )
 
     def in_memory(self) -> "Dataset":
         """Return these records: they are in memory."""
@@ -129,3 +146,12 @@ class Dataset:
         object.__setattr__(part, "labels", self.labels[rows])
         object.__setattr__(part, "class_count", self.class_count)
         return part
+
+
+BlockFunction = Callable[[Dataset, int], NDArray[np.float64]]
+"""A vector computed of a block of rows and the index of its first row; the same wherever it is computed."""
+
+
+def map_in_order(function: BlockFunction, blocks: Iterator[Dataset], size: int) -> Iterator[NDArray[np.float64]]:
+    """Compute a function of one block after the other; all but the last have ``size`` rows."""
+    return (function(block, number * size) for number, block in enumerate(blocks))

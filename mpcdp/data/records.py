@@ -6,22 +6,25 @@ the table. How a file is cut into row groups, and a folder into files, decides n
 the last bit, and so is the ring vector.
 
 A folder of Parquet files is read anew for every pass, one row group at a time. Sums (gradient perturbation, statistics)
-need one pass per round; output perturbation trains on all rows at once and takes them into memory.
+need one pass per round; output perturbation trains on all rows at once and takes them into memory. What a sum needs of
+a block may be computed anywhere, by Ray's workers for example (`mpcdp.data.ray_records`); it is added up here, in
+order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mpcdp.data.dataset import Dataset
+from mpcdp.data.dataset import BlockFunction, Dataset, map_in_order
 from mpcdp.data.schema import Schema
 from mpcdp.data.table import dataset_of, iterate_values, read_dataset
-from mpcdp.data.text_columns import parquet_files, parquet_record_count
+from mpcdp.data.text_columns import parquet_files, parquet_record_counts
 from mpcdp.errors import DataError
 
-__all__ = ["Blocks", "ParquetRecords", "Records", "open_records"]
+__all__ = ["Blocks", "ParquetRecords", "Records", "cut_into_blocks", "open_records"]
 
 
 class Blocks(Protocol):
@@ -32,8 +35,11 @@ class Blocks(Protocol):
         """Number of coordinates d of a row, the bias included."""
         ...
 
-    def blocks(self, size: int) -> Iterator[Dataset]:
-        """Yield the rows in order, in parts of ``size``; the last one may be shorter, and none is empty."""
+    def map_blocks(self, function: BlockFunction, size: int) -> Iterator[NDArray[np.float64]]:
+        """Compute a function of every block of ``size`` rows, and yield its values in order.
+
+        The last block may be shorter, and none is empty.
+        """
         ...
 
 
@@ -70,7 +76,7 @@ class ParquetRecords:
     def __init__(self, folder: Path, schema: Schema) -> None:
         self._folder = folder
         self._schema = schema
-        self.record_count = sum(parquet_record_count(file) for file in parquet_files(folder))
+        self.record_count = sum(sum(parquet_record_counts(file)) for file in parquet_files(folder))
         if self.record_count == 0:
             raise DataError(f"table {folder}: its files hold no records; at least one is needed")
         for file in parquet_files(folder):
@@ -87,26 +93,40 @@ class ParquetRecords:
     def class_count(self) -> int:
         return self._schema.label.class_count
 
+    def map_blocks(self, function: BlockFunction, size: int) -> Iterator[NDArray[np.float64]]:
+        return map_in_order(function, self.blocks(size), size)
+
     def blocks(self, size: int) -> Iterator[Dataset]:
+        """Yield the rows in order, in parts of ``size``; the last one may be shorter, and none is empty."""
         left = self.record_count
-        features, labels, filled = np.empty((0, 0)), np.empty(0), 0
-        for values in iterate_values(self._folder, self._schema):
-            part, start = dataset_of(values, self._schema), 0
-            while start < part.record_count:
-                if filled == 0:  # a block is handed over, so each has arrays of its own
-                    features, labels = np.empty((min(size, left), self.dimension)), np.empty(min(size, left))
-                taken = min(len(labels) - filled, part.record_count - start)
-                features[filled : filled + taken] = part.features[start : start + taken]
-                labels[filled : filled + taken] = part.labels[start : start + taken]
-                filled, start, left = filled + taken, start + taken, left - taken
-                if filled == len(labels):
-                    yield Dataset(features, labels, self.class_count)
-                    filled = 0
-        if left or filled:
+        pieces = (dataset_of(values, self._schema) for values in iterate_values(self._folder, self._schema))
+        for block in cut_into_blocks(pieces, size):
+            left -= block.record_count
+            if left < 0:
+                break
+            yield block
+        if left:
             raise DataError(f"table {self._folder}: its files changed while they were read; leave them alone")
 
     def in_memory(self) -> Dataset:
         return read_dataset(self._folder, self._schema)
+
+
+def cut_into_blocks(pieces: Iterable[Dataset], size: int) -> Iterator[Dataset]:
+    """Cut rows that come in pieces of any length into blocks of ``size``; the last one may be shorter."""
+    waiting: list[Dataset] = []
+    count = 0
+    for piece in pieces:
+        start = 0
+        while start < piece.record_count:
+            taken = min(size - count, piece.record_count - start)
+            waiting.append(piece.part(start, start + taken))
+            start, count = start + taken, count + taken
+            if count == size:
+                yield Dataset.joined(waiting)
+                waiting, count = [], 0
+    if waiting:
+        yield Dataset.joined(waiting)
 
 
 def open_records(path: Path, schema: Schema) -> Records:

@@ -134,8 +134,16 @@ def read_values(path: Path, schema: Schema, *, labelled: bool = True) -> TableVa
     )
 
 
-def iterate_values(path: Path, schema: Schema, *, labelled: bool = True) -> Iterator[TableValues]:
+def iterate_values(
+    path: Path, schema: Schema, *, labelled: bool = True, row_group: int | None = None
+) -> Iterator[TableValues]:
     """Read the same piece by piece: some records at a time, in the file's order, so that memory stays bounded.
+
+    Args:
+        path: as for `read_values`.
+        schema: as for `read_values`.
+        labelled: as for `read_values`.
+        row_group: of a Parquet file, the one to be read; all when absent.
 
     Raises:
         DataError: as `read_dataset`, but a table without records gives nothing.
@@ -145,7 +153,7 @@ def iterate_values(path: Path, schema: Schema, *, labelled: bool = True) -> Iter
     if labelled:
         names.append(schema.label.column)
         numbers |= {schema.label.column} if schema.label.kind == "number" else set()
-    for batch in read_batches(path, names, numbers=numbers):
+    for batch in read_batches(path, names, numbers=numbers, row_group=row_group):
         malformed = np.zeros(len(batch.columns[0]), dtype=np.bool_)
         malformed[batch.malformed] = True
         columns = batch.columns[: len(schema.features)]

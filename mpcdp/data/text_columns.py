@@ -33,7 +33,7 @@ from mpcdp.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Cells", "TextBatch", "parquet_files", "parquet_record_count", "read_batches"]
+__all__ = ["Cells", "TextBatch", "parquet_files", "parquet_record_counts", "read_batches"]
 
 Cells = Sequence[str] | NDArray[np.float64]
 """A column's cells: texts, or numbers where the file has them in double precision, NaN for a missing one."""
@@ -58,13 +58,16 @@ class TextBatch:
     malformed: Sequence[int]
 
 
-def read_batches(path: Path, names: Sequence[str], *, numbers: Collection[str] = ()) -> Iterator[TextBatch]:
+def read_batches(
+    path: Path, names: Sequence[str], *, numbers: Collection[str] = (), row_group: int | None = None
+) -> Iterator[TextBatch]:
     """Read the named columns of a file; the others are not looked at.
 
     Args:
         path: a ``.csv``, ``.csv.gz`` or ``.parquet`` file, or a folder of ``.parquet`` files.
         names: columns, at least one.
         numbers: those of them that may be given as numbers instead of their text.
+        row_group: of a Parquet file, the one to be read; all when absent.
 
     Returns:
         The records in the file's order.
@@ -80,7 +83,7 @@ def read_batches(path: Path, names: Sequence[str], *, numbers: Collection[str] =
     if path.name.endswith((".csv", ".csv.gz")):
         return _read_csv(path, names)
     if path.name.endswith(".parquet"):
-        return _read_parquet(path, names, numbers)
+        return _read_parquet(path, names, numbers, row_group)
     raise DataError(f"table {path}: the name has to end in .csv, .csv.gz or .parquet")
 
 
@@ -99,8 +102,8 @@ def parquet_files(folder: Path) -> tuple[Path, ...]:
     return files
 
 
-def parquet_record_count(path: Path) -> int:
-    """Return the number of records of a Parquet file, from its footer.
+def parquet_record_counts(path: Path) -> tuple[int, ...]:
+    """Return the number of records of each row group of a Parquet file, from its footer.
 
     Raises:
         DataError: it cannot be read.
@@ -109,7 +112,8 @@ def parquet_record_count(path: Path) -> int:
     from pyarrow import parquet
 
     try:
-        return int(parquet.read_metadata(path).num_rows)
+        footer = parquet.read_metadata(path)
+        return tuple(int(footer.row_group(number).num_rows) for number in range(footer.num_row_groups))
     except (OSError, pa.ArrowException):
         raise DataError(f"table {path}: it cannot be read; give a readable Parquet file") from None
 
@@ -151,7 +155,9 @@ def _read_csv(path: Path, names: Sequence[str]) -> Iterator[TextBatch]:
         raise DataError(f"table {path}: it cannot be read ({reason}); give a readable CSV file") from None
 
 
-def _read_parquet(path: Path, names: Sequence[str], numbers: Collection[str]) -> Iterator[TextBatch]:
+def _read_parquet(
+    path: Path, names: Sequence[str], numbers: Collection[str], row_group: int | None = None
+) -> Iterator[TextBatch]:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -161,7 +167,8 @@ def _read_parquet(path: Path, names: Sequence[str], numbers: Collection[str]) ->
             _positions(path, layout.names, names)
             for name in names:
                 _check_parquet_type(path, name, layout.field(name).type)
-            for batch in file.iter_batches(_BATCH_SIZE, columns=list(names)):
+            groups = None if row_group is None else [row_group]
+            for batch in file.iter_batches(_BATCH_SIZE, row_groups=groups, columns=list(names)):
                 yield TextBatch([_parquet_cells(batch.column(name), as_number=name in numbers) for name in names], [])
     except (OSError, pa.ArrowException):
         raise DataError(f"table {path}: it cannot be read; give a readable Parquet file") from None

@@ -88,7 +88,7 @@ def _budget(limit: PrivacyBudget | None, costs: list[TaskCost]) -> Finding:
 def table(config: OwnerConfig, task: Task) -> Iterator[Finding]:
     """Read an owner's table and compare it with the task, for public reasons only."""
     try:
-        dataset = check_table(task, config.name, config.table)
+        dataset = check_table(task, config.name, config.table, config.data)
     except MpcdpError as problem:
         yield error("table", problem)
         return

@@ -31,12 +31,13 @@ Source: Jayaraman et al., NeurIPS 2018, Theorem 3.4; Abadi et al., CCS 2016, for
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpcdp.data.dataset import Dataset
+from mpcdp.data.dataset import BlockFunction, Dataset
 from mpcdp.data.records import Blocks, Records
 from mpcdp.errors import PlanError
 from mpcdp.learning.method import TrainingState
@@ -190,7 +191,7 @@ class GradientPerturbation:
 class _Sample:
     """The records of a round: each with a probability, by one word of a keystream each, in the table's order.
 
-    A block of a sample holds what was drawn of a block of the table; it may be missing.
+    A block of a sample holds what was drawn of a block of the table.
     """
 
     records: Blocks
@@ -201,10 +202,12 @@ class _Sample:
     def dimension(self) -> int:
         return self.records.dimension
 
-    def blocks(self, size: int) -> Iterator[Dataset]:
-        stream = KeyStream(self.key)
-        for block in self.records.blocks(size):
-            words = stream.words(block.record_count).view(np.uint64)
-            selected = (words >> np.uint64(32)) < np.uint64(round(self.rate * SAMPLING_STEPS))
-            if selected.any():
-                yield block.select(selected)
+    def map_blocks(self, function: BlockFunction, size: int) -> Iterator[NDArray[np.float64]]:
+        return self.records.map_blocks(partial(self._of_drawn, function, self.rate, self.key), size)
+
+    @staticmethod
+    def _of_drawn(function: BlockFunction, rate: float, key: bytes, block: Dataset, first: int) -> NDArray[np.float64]:
+        """Compute a function of what is drawn of a block; nothing, when nothing is."""
+        words = KeyStream(key, skip=first).words(block.record_count).view(np.uint64)
+        selected = (words >> np.uint64(32)) < np.uint64(round(rate * SAMPLING_STEPS))
+        return function(block.select(selected), first) if selected.any() else np.zeros(())

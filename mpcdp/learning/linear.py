@@ -24,6 +24,7 @@ sum differs from the true one by at most gamma_k times the sum of its terms' mag
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -202,10 +203,16 @@ class LinearModel:
         if dataset.dimension != self.dimension:
             raise ValueError(f"a table of dimension {dataset.dimension} does not fit a model of {self.dimension}")
         theta = parameters.reshape(self.kind.outputs, self.dimension)
-        total = np.zeros((self.kind.outputs, self.dimension))
-        for block in dataset.blocks(_BLOCK):
-            total += self._clipped_residuals(block, theta, clipping_norm).T @ block.features
-        return np.asarray(total.reshape(-1))
+        total = np.zeros(self.parameter_count)
+        for part in dataset.map_blocks(partial(self._block_sum, theta=theta, clipping_norm=clipping_norm), _BLOCK):
+            total += part
+        return total
+
+    def _block_sum(
+        self, block: Dataset, first: int, *, theta: NDArray[np.float64], clipping_norm: float
+    ) -> NDArray[np.float64]:
+        """Add up a block's clipped gradients, shape (K d,)."""
+        return np.asarray((self._clipped_residuals(block, theta, clipping_norm).T @ block.features).reshape(-1))
 
     def _clipped_residuals(
         self, block: Dataset, theta: NDArray[np.float64], clipping_norm: float

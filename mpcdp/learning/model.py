@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mpcdp.data.schema import Schema
 from mpcdp.errors import InputError
@@ -55,44 +55,61 @@ class TrainedModel(BaseModel):
         task_digest: SHA-256 of the task, hexadecimal.
         session: id of the session, hexadecimal.
         kind: what was trained.
-        record_schema: how a row becomes features.
+        record_schema: how a row becomes features; None for updates.
         coefficients: one per feature of the schema, the bias last; for three or more classes, those of each class in
-            turn; or the parameters of a module.
+            turn; or the parameters of a module; or the sum of all rounds' mean updates of a model that other software
+            trains.
         module: where the module comes from; None for linear models.
         owners: whose contributions the last round held.
         privacy: what it cost each record.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
     format: Literal["mpcdp-model/1"] = "mpcdp-model/1"
     task: str
     task_digest: str
     session: str
-    kind: Literal["logistic-regression", "huber-svm", "multinomial-logistic-regression", "ridge-regression", "module"]
+    kind: Literal[
+        "logistic-regression", "huber-svm", "multinomial-logistic-regression", "ridge-regression", "module", "update"
+    ]
     module: ModuleSource | None = None
-    record_schema: Schema
+    schema_section: Schema | None = Field(default=None, alias="record_schema")
     coefficients: tuple[float, ...]
     owners: tuple[str, ...]
     privacy: PrivacyStatement
 
     @model_validator(mode="after")
     def _dimension_fits(self) -> "TrainedModel":
-        expected = output_count(self.record_schema.label) * self.record_schema.dimension
         if (self.module is None) == (self.kind == "module"):
             raise ValueError("a module's source belongs to models of kind module, and only to them")
-        if self.module is None and len(self.coefficients) != expected:
-            raise ValueError(f"{len(self.coefficients)} coefficients for {expected} features and outputs")
+        if (self.schema_section is None) != (self.kind == "update"):
+            raise ValueError("a schema belongs to models of every kind but update, and only to them")
+        if self.module is None and self.schema_section is not None:
+            expected = output_count(self.schema_section.label) * self.schema_section.dimension
+            if len(self.coefficients) != expected:
+                raise ValueError(f"{len(self.coefficients)} coefficients for {expected} features and outputs")
         if not np.isfinite(self.coefficients).all():
             raise ValueError("a coefficient is not a finite number")
         return self
+
+    @property
+    def record_schema(self) -> Schema:
+        """How a row becomes features.
+
+        Raises:
+            InputError: this is a sum of updates, which only the software that trains their model can use.
+        """
+        if self.schema_section is None:
+            raise InputError(f"model of task {self.task!r}: it is a sum of updates; use it where they were computed")
+        return self.schema_section
 
     def save(self, path: Path) -> None:
         """Write the model, replacing the file in one step; it is on disk when this returns."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(path.name + ".part")
         with temporary.open("w", encoding="utf-8") as file:
-            file.write(self.model_dump_json(indent=2) + "\n")
+            file.write(self.model_dump_json(indent=2, by_alias=True) + "\n")
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

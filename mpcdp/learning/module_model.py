@@ -19,12 +19,13 @@ import hashlib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mpcdp.data.dataset import Dataset
 from mpcdp.data.records import Blocks
 from mpcdp.errors import TaskError
 
@@ -136,21 +137,28 @@ class ModuleModel:
         Raises:
             ValueError: the table's dimension is not the model's.
         """
-        import torch
-
         if dataset.dimension != self.dimension:
             raise ValueError(f"a table of dimension {dataset.dimension} does not fit a model of {self.dimension}")
+        total = np.zeros(self.parameter_count)
+        block_sum = partial(self._block_sum, parameters=parameters, clipping_norm=clipping_norm)
+        for part in dataset.map_blocks(block_sum, self.block_size):
+            total += part
+        return total
+
+    def _block_sum(
+        self, block: Dataset, first: int, *, parameters: NDArray[np.float64], clipping_norm: float
+    ) -> NDArray[np.float64]:
+        """Add up a block's clipped gradients, shape (p,)."""
+        import torch
+
         gradients = torch.func.vmap(torch.func.grad(self._record_loss), in_dims=(None, 0, 0))
         flat = torch.from_numpy(np.array(parameters, dtype=np.float64))
-        total = torch.zeros(self.parameter_count, dtype=torch.float64)
         shortened = clipping_norm * (1 - 2.0**-32 - self.parameter_count * 2.0**-52)
-        for block in dataset.blocks(self.block_size):
-            rows, labels = torch.tensor(block.features), torch.tensor(block.labels)
-            each = gradients(flat, rows, labels)
-            norms = torch.sqrt(torch.sum(each * each, dim=1))
-            usable = torch.isfinite(norms)
-            factors = torch.where(usable, torch.clamp(shortened / norms, max=1.0), 0.0)
-            total += torch.where(usable, factors, 0.0) @ torch.where(usable[:, None], each, 0.0)
+        each = gradients(flat, torch.tensor(block.features), torch.tensor(block.labels))
+        norms = torch.sqrt(torch.sum(each * each, dim=1))
+        usable = torch.isfinite(norms)
+        factors = torch.where(usable, torch.clamp(shortened / norms, max=1.0), 0.0)
+        total = torch.where(usable, factors, 0.0) @ torch.where(usable[:, None], each, 0.0)
         return np.asarray(total.numpy(), dtype=np.float64)
 
     def scores(self, parameters: NDArray[np.float64], features: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -51,6 +51,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mpcdp.data.dataset import Dataset
 from mpcdp.data.records import Records
 from mpcdp.errors import PlanError
 from mpcdp.learning.method import TrainingState
@@ -137,11 +138,11 @@ class SufficientStatistics:
             )
         if dataset.class_count > 2:
             raise ValueError(f"least squares need numbers or two classes, not {dataset.class_count} classes")
-        products, targets = np.zeros((self.parameter_count, self.parameter_count)), np.zeros(self.parameter_count)
-        for block in dataset.blocks(_BLOCK):
-            products += block.features.T @ block.features
-            targets += block.features.T @ block.labels
-        return np.concatenate([products[self._triangle] * self._triangle_weights, TARGET_WEIGHT * targets])
+        total = np.zeros((self.parameter_count + 1) * self.parameter_count)
+        for part in dataset.map_blocks(_block_sum, _BLOCK):
+            total += part
+        *products, targets = total.reshape(-1, self.parameter_count)
+        return np.concatenate([np.array(products)[self._triangle] * self._triangle_weights, TARGET_WEIGHT * targets])
 
     def initial_state(self) -> TrainingState:
         nothing = np.zeros(self.parameter_count)
@@ -181,6 +182,11 @@ class SufficientStatistics:
     def _triangle_weights(self) -> NDArray[np.float64]:
         rows, columns = self._triangle
         return np.where(rows == columns, 1.0, math.sqrt(2))
+
+
+def _block_sum(block: Dataset, first: int) -> NDArray[np.float64]:
+    """Sum a block's products: A'A, row by row, and A'b, shape (d (d + 1),)."""
+    return np.concatenate([(block.features.T @ block.features).reshape(-1), block.features.T @ block.labels])
 
 
 def _rounding(record_count: int) -> float:

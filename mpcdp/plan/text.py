@@ -3,10 +3,18 @@
 from decimal import ROUND_CEILING, Context
 from typing import TYPE_CHECKING
 
+from mpcdp.privacy.sensitivity import Relation
+
 if TYPE_CHECKING:
     from mpcdp.plan.plan import Plan
 
 __all__ = ["description", "statement", "warnings"]
+
+_PROTECTED = {
+    Relation.REPLACE_ONE: "This protects records, not persons: somebody with several records has less protection.",
+    Relation.REPLACE_OWNER: "This protects owners, with all their records at once; persons of whom several owners have "
+    "records have less protection.",
+}
 
 _DROWNING = 0.5
 """Noise that is a larger share of the longest possible sum drowns an ordinary one, which is several times shorter."""
@@ -20,8 +28,7 @@ def statement(plan: "Plan") -> str:
     lines = [
         f"{releases} of task {plan.task_name!r} {verb} (epsilon, delta)-differentially private with epsilon = "
         f"{_rounded_up(plan.cost.epsilon)} and delta = {_rounded_up(plan.cost.delta)}.",
-        f"Neighbouring data: {plan.sensitivity.relation.value}. This protects records, not persons: somebody with "
-        "several records has less protection.",
+        f"Neighbouring data: {plan.sensitivity.relation.value}. {_PROTECTED[plan.sensitivity.relation]}",
         f"It holds against everybody who sees the released model, against the coordinator, and against {parties} and "
         "any other owners who pool all they saw.",
         "It assumes that all processes follow the protocol (semi-honest: curious, but not cheating) and that at least "

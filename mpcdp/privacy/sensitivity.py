@@ -18,6 +18,7 @@ class Relation(enum.Enum):
     """Which pairs of data sets are neighbours."""
 
     REPLACE_ONE = "one record of one owner is replaced"
+    REPLACE_OWNER = "everything that one owner has is replaced"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ def render(facts: Facts) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    privacy = facts.model.privacy
+    privacy, is_update = facts.model.privacy, facts.model.kind == "update"
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["percent"] = _percent
     template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
@@ -23,7 +23,8 @@ def render(facts: Facts) -> str:
         model=facts.model,
         privacy=privacy,
         statement=privacy.text.splitlines(),
-        is_number=facts.model.record_schema.label.kind == "number",
+        is_update=is_update,
+        is_number=not is_update and facts.model.record_schema.label.kind == "number",
         trade_off=Markup(trade_off(epsilon=privacy.epsilon, delta=privacy.delta)),  # noqa: S704 (numbers only)
         curve=Markup(quality_curve(facts.rounds)) if len(facts.rounds) > 1 else None,  # noqa: S704
         bar=Markup(budget_bar(spent=facts.spent.epsilon, limit=facts.limit.epsilon))  # noqa: S704

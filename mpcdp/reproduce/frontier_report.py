@@ -30,9 +30,9 @@ _WHAT = (
 )
 _COST = (
     "Ours with 1,000 owners beside ours with one owner who holds all records: how much worse the former is, with the "
-    "standard error of the difference of the two means. By gradients and by statistics the noised sums are the same, so "
-    "nothing is lost; by output perturbation what is averaged are models of few records each, whose mean is not the model "
-    "of all records, with or without noise."
+    "standard error of the difference of the two means. By gradients and by statistics the noised sums are the same, "
+    "so nothing is lost; by output perturbation what is averaged are models of few records each, whose mean is not the "
+    "model of all records, with or without noise."
 )
 
 

@@ -15,7 +15,9 @@ from mpcdp.roles.database import StateDatabase
 from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.transport.messages import Release, SessionRef
 
-__all__ = ["CoordinatorJournal", "CoordinatorRecord"]
+__all__ = ["DATABASE_FILE", "CoordinatorJournal", "CoordinatorRecord"]
+
+DATABASE_FILE = "session.db"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS sessions (
@@ -64,7 +66,7 @@ class CoordinatorJournal:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._database = StateDatabase(folder / "session.db", _SCHEMA)
+        self._database = StateDatabase(folder / DATABASE_FILE, _SCHEMA)
 
     def __enter__(self) -> Self:
         return self

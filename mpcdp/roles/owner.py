@@ -10,8 +10,19 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from mpcdp.config import DataConfig
 from mpcdp.data.records import Records, open_records
-from mpcdp.errors import DataError, LateUpload, MpcdpError, PeerError, PeerUnavailable, ProtocolError, SessionAborted
+from mpcdp.data.updates import UpdateFolder
+from mpcdp.errors import (
+    ConfigError,
+    DataError,
+    LateUpload,
+    MpcdpError,
+    PeerError,
+    PeerUnavailable,
+    ProtocolError,
+    SessionAborted,
+)
 from mpcdp.learning.method import TrainingState
 from mpcdp.learning.model import TrainedModel
 from mpcdp.plan import Plan
@@ -43,13 +54,28 @@ _T = TypeVar("_T")
 _log = structlog.get_logger("mpcdp.owner")
 
 
-def check_table(task: Task, name: str, table: Path) -> Records:
+def check_table(task: Task, name: str, table: Path, data: DataConfig | None = None) -> Records:
     """Open an owner's table and check it against the task, before the owner joins anything.
+
+    With update aggregation it is the folder into which other software puts this owner's updates.
+
+    Args:
+        task: what everybody agreed on.
+        name: the owner.
+        table: of its config.
+        data: who goes over the records; this process when absent.
 
     Raises:
         DataError: the table cannot be read, does not fit the schema, or has another number of records than declared.
+        ConfigError: the method or the table are not for the engine that ``data`` names, or it is not there.
     """
-    dataset = open_records(table, task.schema_)
+    if task.method_.kind == "update-aggregation":
+        seconds = max(task.deadlines.start_seconds, task.deadlines.contribution_seconds)
+        return UpdateFolder(table, dimension=task.method().dimension, patience_seconds=seconds)
+    if data is not None and data.address is not None:
+        dataset = _open_with_ray(task, table, data.address)
+    else:
+        dataset = open_records(table, task.schema_)
     declared = task.owner(name).record_count
     if dataset.record_count != declared:
         raise DataError(
@@ -57,6 +83,18 @@ def check_table(task: Task, name: str, table: Path) -> Records:
             "record counts are public and agreed on; give the table that was declared or agree on a new task"
         )
     return dataset
+
+
+def _open_with_ray(task: Task, table: Path, address: str) -> Records:
+    from mpcdp.data.ray_records import RayRecords
+
+    if task.method_.kind == "output-perturbation":
+        raise ConfigError(
+            'data.engine: "ray" computes sums over records, output perturbation trains on all at once: use "local"'
+        )
+    if not table.is_dir():
+        raise ConfigError(f'data.engine: "ray" reads a folder of Parquet files, and {table} is none; use "local"')
+    return RayRecords(table, task.schema_, address=address)
 
 
 class Owner:

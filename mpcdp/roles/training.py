@@ -158,7 +158,7 @@ class Training:
             task_digest=self._ref.task_digest.hex(),
             session=self._ref.session.hex(),
             kind=task.model.kind,
-            record_schema=task.schema_,
+            record_schema=task.schema_section,
             module=_module_source(task),
             coefficients=tuple(self._state.model.tolist()),
             owners=owner_names(task, self._owners[-1]),

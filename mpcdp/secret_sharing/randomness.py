@@ -41,15 +41,18 @@ class KeyStream:
 
     Args:
         key: 32 bytes.
+        skip: words of the stream to begin after.
 
     Raises:
         ValueError: the key does not have 32 bytes.
     """
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, *, skip: int = 0) -> None:
         if len(key) != KEY_BYTES:
             raise ValueError(f"a keystream's key has {KEY_BYTES} bytes, not {len(key)}")
-        self._encryptor = Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
+        counter, word = divmod(skip, 2)  # a block of AES is two words
+        self._encryptor = Cipher(algorithms.AES256(key), modes.CTR(counter.to_bytes(16, "big"))).encryptor()
+        self.read(8 * word)
 
     def __repr__(self) -> str:
         return "KeyStream(<redacted>)"

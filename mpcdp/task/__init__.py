@@ -7,8 +7,9 @@ refused. Comments, key order and the writing of numbers do not matter to the dig
     [model]         kind; regularization, certificate, huber_width where kind and method have them
     [privacy]       epsilon, delta, mechanism, noise
     [method]        kind; with "gradient-perturbation" also, all optional: rounds, learning_rate, clipping_norm,
-                    momentum, averaging, radius, sampling_rate
-    [schema]        see `mpcdp.data.schema`
+                    momentum, averaging, radius, sampling_rate;
+                    with "update-aggregation" rounds and clipping_norm, and [model] kind = "update" with coordinates
+    [schema]        see `mpcdp.data.schema`                                    (not with "update-aggregation")
     [deadlines]     start_seconds, contribution_seconds, round_seconds
     [session]       minimum_owners, minimum_records
     [coordinator]   name, certificate

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from mpcdp.data.schema import Label
+
 if TYPE_CHECKING:
     from mpcdp.task.task import Task
 
@@ -48,13 +50,58 @@ _LABELS = {
     "ridge-regression": ("number", "binary"),
     "module": ("binary", "multi-class", "number"),
 }
+_UPDATES = "update-aggregation"
 _ONLY_MODULE = ("factory", "loss", "seed")
 _ONLY_GRADIENT = ("rounds", "learning_rate", "clipping_norm", "momentum", "averaging", "radius", "sampling_rate")
+_NOT_UPDATE = ("regularization", "certificate", "huber_width", *_ONLY_MODULE)
+_OF_UPDATES = ("rounds", "clipping_norm")
 
 
 def _contradictions_of_method(task: "Task") -> Iterator[str]:
-    """Find what is wrong between [method], [model], [privacy] and the label."""
-    method, model, label = task.method_.kind, task.model, task.schema_.label
+    """Find what is wrong between [method], [model], [privacy], the label and the record counts."""
+    if (task.method_.kind == _UPDATES) != (task.model.kind == "update"):
+        yield (
+            f'model.kind: expected "update" with the method "{_UPDATES}", and only with it, got "{task.model.kind}" '
+            f'with "{task.method_.kind}"'
+        )
+    elif task.model.kind == "update":
+        yield from _contradictions_of_updates(task)
+    elif task.schema_section is None:
+        yield "schema: expected a value, got none"
+    else:
+        yield from _contradictions_of_training(task, task.schema_section.label)
+
+
+def _contradictions_of_updates(task: "Task") -> Iterator[str]:
+    """Find what is wrong in a task whose owners have updates instead of tables."""
+    if task.schema_section is not None:
+        yield f'schema: expected none with the method "{_UPDATES}", whose owners have no table, got one'
+    if task.privacy.mechanism != "gaussian":
+        yield f'privacy.mechanism: expected "gaussian" with the method "{_UPDATES}", got "{task.privacy.mechanism}"'
+    if task.model.coordinates is None:
+        yield 'model.coordinates: expected with kind = "update", got none'
+    for name in _NOT_UPDATE:
+        if (value := getattr(task.model, name)) is not None:
+            yield f'model.{name}: expected none with kind = "update", got {value!r}'
+    for name in _ONLY_GRADIENT:
+        if (getattr(task.method_, name) is not None) != (name in _OF_UPDATES):
+            yield f'method.{name}: expected {"a value" if name in _OF_UPDATES else "none"} with "{_UPDATES}"'
+    for index, owner in enumerate(task.owners):
+        if owner.record_count != 1:
+            yield (
+                f'owners[{index}].record_count: expected 1 with the method "{_UPDATES}", which protects whole owners, '
+                f"got {owner.record_count}"
+            )
+
+
+def _contradictions_of_training(task: "Task", label: Label) -> Iterator[str]:
+    """Find what is wrong in a task whose owners have tables."""
+    method, model = task.method_.kind, task.model
+    for index, count in enumerate(task.record_counts):
+        if count < 2:
+            yield f"owners[{index}].record_count: expected a number greater than or equal to 2, got {count}"
+    if model.coordinates is not None:
+        yield f'model.coordinates: expected with kind = "update" only, got it with "{model.kind}"'
     if label.kind not in _LABELS[model.kind]:
         yield f'schema.label: expected {" or ".join(_LABELS[model.kind])} with "{model.kind}", got {label.kind}'
     if method == "output-perturbation" and model.kind not in ("logistic-regression", "huber-svm"):

@@ -13,6 +13,7 @@ from mpcdp.learning.output_perturbation import OutputPerturbation
 from mpcdp.learning.schedule import choose_schedule
 from mpcdp.learning.scores import output_count
 from mpcdp.learning.statistics import SufficientStatistics
+from mpcdp.learning.update_aggregation import UpdateAggregation
 from mpcdp.privacy.accountant import gaussian_mu
 
 if TYPE_CHECKING:
@@ -37,24 +38,30 @@ def loss_of(task: "Task") -> Loss:
 
 def method_of(task: "Task") -> Method:
     """Build the method that [method] names."""
-    dimension, model = task.schema_.dimension, task.model
-    match task.method_.kind:
+    asked, model = task.method_, task.model
+    match asked.kind:
         case "statistics":
-            return SufficientStatistics(parameter_count=dimension)
+            return SufficientStatistics(parameter_count=task.schema_.dimension)
         case "gradient-perturbation":
             return _gradient_perturbation(task)
+        case "update-aggregation":
+            return UpdateAggregation(
+                dimension=model.coordinates or 0,
+                rounds=asked.rounds or 0,
+                clipping_norm=asked.clipping_norm or math.nan,
+            )
     return OutputPerturbation(
         loss=loss_of(task),
         regularization=model.regularization or math.nan,
         certificate=model.certificate or math.nan,
-        dimension=dimension,
+        dimension=task.schema_.dimension,
         training_seconds=task.deadlines.start_seconds,
     )
 
 
 def module_of(task: "Task") -> ModuleModel | None:
     """Build the PyTorch module that [model] names, if it names one."""
-    asked, label = task.model, task.schema_.label
+    asked = task.model
     if asked.factory is None or asked.loss is None or asked.seed is None:
         return None
     return ModuleModel(
@@ -62,7 +69,7 @@ def module_of(task: "Task") -> ModuleModel | None:
         loss=asked.loss,
         seed=asked.seed,
         dimension=task.schema_.dimension,
-        outputs=output_count(label),
+        outputs=output_count(task.schema_.label),
     )
 
 

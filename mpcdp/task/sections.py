@@ -48,15 +48,19 @@ class Model(Section):
             Its code runs at every process: agree on it as on any software.
         loss: of one record.
         seed: public; of the module's first parameters.
+        coordinates: d, how many numbers an update has; with ``"update"`` only, a model that other software trains.
     """
 
-    kind: Literal["logistic-regression", "huber-svm", "multinomial-logistic-regression", "ridge-regression", "module"]
+    kind: Literal[
+        "logistic-regression", "huber-svm", "multinomial-logistic-regression", "ridge-regression", "module", "update"
+    ]
     regularization: Annotated[float, Field(gt=0)] | None = None
     certificate: Annotated[float, Field(gt=0)] | None = None
     huber_width: Annotated[float, Field(gt=0, le=1)] | None = None
     factory: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
     loss: RecordLoss | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    coordinates: Annotated[int, Field(ge=1, le=2**28)] | None = None
 
 
 class Privacy(Section):
@@ -79,19 +83,21 @@ class Privacy(Section):
 class MethodChoice(Section):
     """``[method]``: how the model is trained. All but ``kind`` belongs to gradient perturbation.
 
+    Update aggregation has two of them as well, ``rounds`` and ``clipping_norm``, and needs both.
+
     Args:
-        kind: output perturbation (every owner trains alone), gradient perturbation (many rounds) or statistics (least
-            squares from one release).
+        kind: output perturbation (every owner trains alone), gradient perturbation (many rounds), statistics (least
+            squares from one release) or update aggregation (other software trains, round by round).
         rounds: T; by `mpcdp.learning.schedule` when absent, as are the next two.
         learning_rate: eta.
-        clipping_norm: C, the norm every record's gradient is clipped to.
+        clipping_norm: C, the norm every record's gradient, or every owner's update, is clipped to.
         momentum: in [0, 1); 0 when absent.
         averaging: whether the mean of the last half of the points is released; true when absent.
         radius: of the ball that points are projected on; no projection when absent.
         sampling_rate: q, the probability of each record to take part in a round; all take part when absent.
     """
 
-    kind: Literal["output-perturbation", "gradient-perturbation", "statistics"]
+    kind: Literal["output-perturbation", "gradient-perturbation", "statistics", "update-aggregation"]
     rounds: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     clipping_norm: Annotated[float, Field(gt=0)] | None = None
@@ -155,7 +161,8 @@ class Owner(Participant):
 
     Args:
         record_count: n_j, public; exactly as many rows as its table has. At least 2: with a single record, the
-            neighbouring tables of this owner would have nothing in common.
+            neighbouring tables of this owner would have nothing in common. With update aggregation 1: what is protected
+            there is everything that an owner has.
     """
 
-    record_count: Annotated[int, Field(ge=2, le=2**40)]
+    record_count: Annotated[int, Field(ge=1, le=2**40)]

@@ -43,7 +43,7 @@ class Task(Section):
     model: Model
     privacy: Privacy
     method_: MethodChoice = Field(alias="method")
-    schema_: Schema = Field(alias="schema")
+    schema_section: Schema | None = Field(default=None, alias="schema")
     deadlines: Deadlines = Deadlines()
     session: SessionRules
     coordinator: Participant
@@ -71,6 +71,17 @@ class Task(Section):
     def name(self) -> str:
         """The task's name."""
         return self.header.name
+
+    @property
+    def schema_(self) -> Schema:
+        """The public description of the owners' tables.
+
+        Raises:
+            TaskError: the owners of this task have updates, not tables.
+        """
+        if self.schema_section is None:
+            raise TaskError(f"task {self.name!r} adds up updates and has no [schema]: nothing can be done with a table")
+        return self.schema_section
 
     @property
     def digest(self) -> bytes:

@@ -10,8 +10,8 @@ from mpcdp.roles.process import Process, run_process
 
 def start(process: Process[CoordinatorConfig]) -> None:
     """Run the session and write the model."""
-    config, schema = process.config, process.task.schema_
-    validation = None if config.validation is None else read_dataset(config.validation, schema)
+    config = process.config
+    validation = None if config.validation is None else read_dataset(config.validation, process.task.schema_)
     coordinator = Coordinator(process.task, process.plan, process.network, config.state, validation=validation)
     coordinator.run()
     process.report(seconds=coordinator.seconds)

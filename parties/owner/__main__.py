@@ -12,7 +12,7 @@ from mpcdp.roles.process import Process, run_process
 def start(process: Process[OwnerConfig]) -> None:
     """Check the table, then attend the session."""
     config = process.config
-    dataset = check_table(process.task, config.name, config.table)
+    dataset = check_table(process.task, config.name, config.table, config.data)
     with Ledger(config.state / LEDGER_FILE, limit=limit_of(config.ledger)) as ledger:
         owner = Owner(config.name, process.task, process.plan, dataset, process.network, ledger, config.state)
         owner.run()

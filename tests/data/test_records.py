@@ -39,7 +39,7 @@ SCHEMA = Schema.model_validate(
 KEY = bytes(range(32))
 
 
-def _table(count: int, *, seed: int = 0) -> pa.Table:
+def parquet_table(count: int, *, seed: int = 0) -> pa.Table:
     generator = np.random.default_rng(seed)
     score = generator.normal(size=count)
     score[::7] = np.nan
@@ -53,7 +53,7 @@ def _table(count: int, *, seed: int = 0) -> pa.Table:
     )
 
 
-def _write(folder: Path, table: pa.Table, cuts: list[int], row_group: int) -> Path:
+def write_folder(folder: Path, table: pa.Table, cuts: list[int], row_group: int) -> Path:
     folder.mkdir()
     ends = sorted({0, *(min(cut, table.num_rows) for cut in cuts), table.num_rows})
     for number, (start, end) in enumerate(pairwise(ends)):
@@ -61,7 +61,7 @@ def _write(folder: Path, table: pa.Table, cuts: list[int], row_group: int) -> Pa
     return folder
 
 
-def _methods() -> list[tuple[Method, float]]:
+def methods() -> list[tuple[Method, float]]:
     model = LinearModel(kind=MarginResiduals(LogisticLoss()), dimension=SCHEMA.dimension)
     full = GradientPerturbation(model=model, rounds=1, learning_rate=1.0, clipping_norm=0.3)
     sampled = GradientPerturbation(
@@ -85,15 +85,15 @@ def test_the_ring_vector_does_not_depend_on_how_a_table_is_cut(
     tmp_path_factory: pytest.TempPathFactory, count: int, cuts: list[int], row_group: int, seed: int
 ) -> None:
     folder = tmp_path_factory.mktemp("table")
-    table = _table(count, seed=seed)
+    table = parquet_table(count, seed=seed)
     parquet.write_table(table, folder / "whole.parquet")
     whole = read_dataset(folder / "whole.parquet", SCHEMA)
-    parts = open_records(_write(folder / "parts", table, cuts, row_group), SCHEMA)
+    parts = open_records(write_folder(folder / "parts", table, cuts, row_group), SCHEMA)
     assert isinstance(parts, ParquetRecords)
     assert (parts.record_count, parts.dimension, parts.class_count) == (count, SCHEMA.dimension, 2)
     point = np.linspace(-2, 2, SCHEMA.dimension)
     state = TrainingState(round_index=0, point=point, model=point)
-    for method, bound in _methods():
+    for method, bound in methods():
         one, other = (method.contribution(records, state, key=KEY) for records in (whole, parts))
         np.testing.assert_array_equal(one, other)
         encoding = Encoding(scale=2.0**30, bound=bound)
@@ -102,9 +102,9 @@ def test_the_ring_vector_does_not_depend_on_how_a_table_is_cut(
 
 def test_a_sample_goes_on_from_block_to_block(tmp_path: Path) -> None:
     """One word of one keystream per record: the blocks of a table do not repeat each other's draw."""
-    parquet.write_table(_table(2500), tmp_path / "t.parquet")
+    parquet.write_table(parquet_table(2500), tmp_path / "t.parquet")
     whole = read_dataset(tmp_path / "t.parquet", SCHEMA)
-    _, (method, _), _ = _methods()
+    _, (method, _), _ = methods()
     assert isinstance(method, GradientPerturbation)
     words = KeyStream(KEY).words(2500).view(np.uint64) >> np.uint64(32)
     drawn = whole.select(words < np.uint64(round(method.sampling_rate * SAMPLING_STEPS)))
@@ -116,8 +116,8 @@ def test_a_sample_goes_on_from_block_to_block(tmp_path: Path) -> None:
 
 
 def test_blocks_are_defined_by_row_numbers_alone(tmp_path: Path) -> None:
-    table = _table(1000)
-    records = ParquetRecords(_write(tmp_path / "parts", table, [1, 2, 500, 731], 64), SCHEMA)
+    table = parquet_table(1000)
+    records = ParquetRecords(write_folder(tmp_path / "parts", table, [1, 2, 500, 731], 64), SCHEMA)
     whole = records.in_memory()
     blocks = list(records.blocks(300))
     assert [block.record_count for block in blocks] == [300, 300, 300, 100]
@@ -129,7 +129,7 @@ def test_blocks_are_defined_by_row_numbers_alone(tmp_path: Path) -> None:
 
 def test_a_sum_over_the_whole_table_at_once_would_differ(tmp_path: Path) -> None:
     """What the blocks are for: without them, the last bits depend on how rows are grouped."""
-    features = read_dataset(_write(tmp_path / "parts", _table(5000), [], 5000), SCHEMA).features
+    features = read_dataset(write_folder(tmp_path / "parts", parquet_table(5000), [], 5000), SCHEMA).features
     groups = [sum(features[start : start + size].sum(axis=0) for start in range(0, 5000, size)) for size in (300, 512)]
     assert not np.array_equal(*groups)
 
@@ -160,12 +160,12 @@ def test_a_folder_that_is_no_table_is_refused_before_a_session(tmp_path: Path) -
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"there is no \.parquet file"):
         open_records(tmp_path / "empty", SCHEMA)
-    none = _write(tmp_path / "none", _table(5), [], 5)
-    parquet.write_table(_table(5).slice(0, 0), none / "000.parquet")
+    none = write_folder(tmp_path / "none", parquet_table(5), [], 5)
+    parquet.write_table(parquet_table(5).slice(0, 0), none / "000.parquet")
     with pytest.raises(DataError, match="hold no records"):
         open_records(none, SCHEMA)
-    mixed = _write(tmp_path / "mixed", _table(20), [10], 5)
-    parquet.write_table(_table(10).drop_columns(["age"]), mixed / "001.parquet")
+    mixed = write_folder(tmp_path / "mixed", parquet_table(20), [10], 5)
+    parquet.write_table(parquet_table(10).drop_columns(["age"]), mixed / "001.parquet")
     with pytest.raises(DataError, match="no column 'age'"):
         open_records(mixed, SCHEMA)
     (mixed / "001.parquet").write_bytes(b"not parquet")
@@ -174,9 +174,9 @@ def test_a_folder_that_is_no_table_is_refused_before_a_session(tmp_path: Path) -
 
 
 def test_files_that_change_under_a_session_are_noticed(tmp_path: Path) -> None:
-    folder = _write(tmp_path / "parts", _table(100), [50], 10)
+    folder = write_folder(tmp_path / "parts", parquet_table(100), [50], 10)
     records = ParquetRecords(folder, SCHEMA)
-    parquet.write_table(_table(40), folder / "001.parquet")
+    parquet.write_table(parquet_table(40), folder / "001.parquet")
     with pytest.raises(DataError, match="changed while they were read"):
         list(records.blocks(30))
 

@@ -129,3 +129,13 @@ def test_figures_for_programs(state: Path) -> None:
     assert document["spent"] == {"epsilon": 2.0, "delta": 2e-6}
     assert document["releases"] == 2
     assert document["attacker_success"] == pytest.approx(success_bound(epsilon=1.0, delta=1e-6))
+
+
+def test_of_updates_it_says_that_owners_are_protected(state: Path) -> None:
+    model = TrainedModel.load(state / "model.json").model_dump()
+    of_updates = TrainedModel.model_validate({**model, "kind": "update", "record_schema": None})
+    of_updates.save(state / "model.json")
+    page = _Page(render(gather(state, limit=None)))
+    assert "The mean updates (2 numbers) of a model that other software trains, in 2 releases" in page.text
+    assert "everything but what one owner has, and who sees" in page.text
+    assert "one record" not in page.text.split("What an attacker can gain")[1]

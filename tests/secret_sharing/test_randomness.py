@@ -97,3 +97,9 @@ def test_derived_keys_depend_on_everything() -> None:
         for purpose in ("mask", "noise")
     }
     assert len(keys) == 8
+
+
+@given(skip=st.integers(0, 100), count=st.integers(0, 50))
+def test_a_stream_may_begin_after_any_number_of_words(skip: int, count: int) -> None:
+    key = bytes(range(32))
+    np.testing.assert_array_equal(KeyStream(key, skip=skip).words(count), KeyStream(key).words(skip + count)[skip:])
