@@ -2,6 +2,8 @@
 
 import os
 import platform
+import shlex
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,13 @@ _LIBRARIES = ("crypten", "torch", "numpy", "grpcio", "protobuf", "cryptography")
 
 
 def where_measured(*others: str) -> dict[str, Any]:
-    """Describe the machine and the versions, for ``--json``.
+    """Describe the command as it was typed, the machine and the versions, for ``--json``.
 
     Args:
         others: further libraries that count; those that are not installed are said to be "not installed".
     """
     return {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "machine": _machine(),
         "versions": {
             "mpcdp": __version__,

@@ -17,10 +17,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from mpcdp.errors import MpcdpError
+from mpcdp.reproduce.combined_report import write_report
+from mpcdp.reproduce.deviations import explanations
 from mpcdp.reproduce.experiment import Experiment, Stage
+from mpcdp.reproduce.figures_report import DEVIATION_HEADER, deviation_cells
+from mpcdp.reproduce.frontier_report import COST_HEADER, cost_rows, save_frontier
 from mpcdp.reproduce.points import Point
 from mpcdp.reproduce.real import REAL_HEADER, disagreements, real_methods, run_for_real
-from mpcdp.reproduce.results import DEVIATION_HEADER, Results, deviation_cells
+from mpcdp.reproduce.results import Results
 from mpcdp.reproduce.settings import FULL, QUICK, RunSettings
 
 __all__ = ["app"]
@@ -38,6 +42,9 @@ class _Table(StrEnum):
 
 
 _TABLES = [_Table.KDDCUP99, _Table.ADULT, _Table.CALIFORNIA_HOUSING]
+_WIDTH = 120
+"""The tables need this many columns; a narrower terminal wraps their lines."""
+
 _DATA = Annotated[Path | None, typer.Option(help="Folder of the tables' files; scikit-learn's fetchers without it.")]
 _OUTPUT = Annotated[Path, typer.Option(help="Folder for figures, results.json and report.html.")]
 _QUICK = Annotated[bool, typer.Option("--quick", help="m = 1,000, three budgets, five runs.")]
@@ -83,7 +90,7 @@ def figures(
     page = results.save(output)
     _print_deviations(results, console)
     _print_sessions(results, console)
-    console.print(f"{page}: everything, with figures; {output / 'results.json'}: every number")
+    console.print(f"{page}: everything, with figures; {output / 'results.json'}: every number", soft_wrap=True)
     if failed := disagreements(sessions):
         raise MpcdpError(
             f"{len(failed)} of {len(sessions)} comparisons of real sessions with simulations disagree; see {page}"
@@ -94,24 +101,52 @@ def figures(
 def frontier(
     data: _DATA = None,
     quick: _QUICK = False,
-    table: Annotated[list[_Table], typer.Option(help="Data set; may be repeated.")] = _TABLES[:2],
+    table: Annotated[list[_Table], typer.Option(help="Data set; may be repeated.")] = _TABLES,
     output: _OUTPUT = Path("mpcdp-frontier"),
     runs: _RUNS = None,
     seed: _SEED = FULL.seed,
 ) -> None:
     """Draw accuracy over epsilon: ours, the paper's, noise of every owner's own, and central training on all records.
 
+    diffprivlib runs in an environment of its own, which is made at the first use (about 300 MB from PyPI).
+
     Example: mpcdp reproduce frontier --data ~/tables --quick
     """
+    from mpcdp.reproduce.central import left_out
     from mpcdp.reproduce.frontier import frontier_stages
-    from mpcdp.reproduce.frontier_report import save_frontier
 
     begin, console = time.monotonic(), Console()
+    with console.status("libraries to compare with"):
+        missing = left_out()
+    for library, reason in missing.items():
+        console.print(f"{library} is left out: {reason}")
     experiments = _load(table, data, _settings(quick, runs, seed), console)
-    points = _work([stage for each in experiments for stage in frontier_stages(each)], console)
-    page, cost = save_frontier(experiments, points, output, command=_command(), seconds=time.monotonic() - begin)
-    _print_table("What not pooling costs: accuracy of one pooled table less that of many owners", cost, console)
-    console.print(f"{page}: everything, with figures; {output / 'results.json'}: every number")
+    stages = [stage for each in experiments for stage in frontier_stages(each, left_out=missing)]
+    points = _work(stages, console)
+    seconds = time.monotonic() - begin
+    save_frontier(experiments, points, output, command=_command(), seconds=seconds, left_out=missing)
+    page = write_report([output], output / "report.html")
+    errors = {each.table.name for each in experiments if each.table.regression}
+    cost = [list(COST_HEADER), *cost_rows(points, errors=errors)]
+    _print_table("What not pooling costs: how much worse many owners are than one pooled table", cost, console)
+    console.print(f"{page}: everything, with figures; {output / 'results.json'}: every number", soft_wrap=True)
+
+
+@app.command()
+def report(
+    source: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folders of figures and frontier, and files of mpcdp bench ... --json.", show_default=False
+        ),
+    ],
+    html: Annotated[Path, typer.Option(help="The page.")] = Path("mpcdp-report.html"),
+) -> None:
+    """Put everything that was measured on one page that needs nothing else: figures, tables, versions, commands.
+
+    Example: mpcdp reproduce report mpcdp-figures mpcdp-frontier noise.json rounds.json --html report.html
+    """
+    typer.echo(f"{write_report(source, html)}: everything on one page")
 
 
 def _settings(quick: bool, runs: int | None, seed: int) -> RunSettings:
@@ -130,17 +165,21 @@ def _load(tables: Sequence[_Table], data: Path | None, settings: RunSettings, co
 
 
 def _work(stages: Sequence[Stage], console: Console) -> list[Point]:
-    """Do the work under a progress bar."""
+    """Do the work under a progress bar, in one thread: the matrices are small, more threads mostly wait."""
+    from threadpoolctl import threadpool_limits
+
     points: list[Point] = []
-    with _progress(console) as progress:
+    with _progress(console) as progress, threadpool_limits(1):
         whole = progress.add_task("all", total=len(stages))
         for stage in stages:
-            begin, now = time.monotonic(), progress.add_task(stage.title, total=1.0)
+            begin, spent = time.monotonic(), time.process_time()
+            now = progress.add_task(stage.title, total=1.0)
             points += stage.run(lambda share, now=now: progress.advance(now, share))  # type: ignore[misc]
             progress.remove_task(now)
             progress.advance(whole)
             if not console.is_terminal:
-                console.print(f"{stage.title}: {time.monotonic() - begin:.0f} s")
+                took, cpu = time.monotonic() - begin, time.process_time() - spent
+                console.print(f"{stage.title}: {took:.0f} s, {cpu:.0f} s of processor time", soft_wrap=True)
     return points
 
 
@@ -160,6 +199,8 @@ def _print_deviations(results: Results, console: Console) -> None:
     if found := results.deviations:
         rows = [deviation_cells(one) for one in found]
         _print_table("Deviations from the paper's figures, iteration 1,400", [list(DEVIATION_HEADER), *rows], console)
+        for line in explanations(found):
+            console.print(f"* {line}")
 
 
 def _print_sessions(results: Results, console: Console) -> None:
@@ -170,9 +211,10 @@ def _print_sessions(results: Results, console: Console) -> None:
 
 def _print_table(title: str, rows: Sequence[Sequence[str]], console: Console) -> None:
     """Print rows of text under a header, which is the first of them."""
+    console.width = max(console.width, _WIDTH)
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in rows[0]:
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for row in rows[1:]:
         table.add_row(*row)
     console.print(table)

@@ -164,6 +164,11 @@ class LinearModel:
         return self.kind.smoothness
 
     @property
+    def quadratic(self) -> bool:
+        """Whether the loss has its largest second derivative everywhere."""
+        return isinstance(self.kind, SquaredResiduals)
+
+    @property
     def fingerprint(self) -> str:
         """What the first model is."""
         return "zeros"

@@ -12,6 +12,7 @@ model's own scale (the noise of points averages out, and on directions that matt
 **Then the others.** C is `_CLIPPED` of the largest gradient: records that are already fitted have small gradients,
 and what is clipped are the others, whose direction is kept. T is as small as steps of at most `_LONGEST_STEP` / L
 allow, L the loss's smoothness, but at least `_FEWEST` rounds, so that there are points to average, and at most `_MOST`.
+The squared loss is as curved as L everywhere, and steps above 2 / L may grow for ever: there they are at most 1 / L.
 A step eta is at most half of 1 / lambda. A round costs one upload of each owner and noise for d coordinates; privacy
 does not depend on T.
 
@@ -51,6 +52,7 @@ def choose_schedule(
     record_count: int,
     gradient_bound: float,
     smoothness: float,
+    quadratic: bool = False,
     regularization: float,
     rounds: int | None = None,
     learning_rate: float | None = None,
@@ -63,6 +65,7 @@ def choose_schedule(
         record_count: N, of all owners together.
         gradient_bound: largest norm of a record's gradient in practice.
         smoothness: L, bound on the second derivative of a record's loss.
+        quadratic: whether a record's loss has that second derivative everywhere.
         regularization: lambda.
         rounds: T, if the task has it.
         learning_rate: eta, if the task has it.
@@ -70,7 +73,7 @@ def choose_schedule(
     """
     clipping = _three_digits(_CLIPPED * gradient_bound) if clipping_norm is None else clipping_norm
     path = _PATH * mu * record_count / clipping  # eta T
-    longest = _LONGEST_STEP / smoothness
+    longest = (1.0 if quadratic else _LONGEST_STEP) / smoothness
     if regularization > 0:
         longest = min(longest, 0.5 / regularization)
     if rounds is None:

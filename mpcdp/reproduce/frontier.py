@@ -1,26 +1,34 @@
-"""Accuracy over epsilon: ours, the paper's, noise of every owner's own, and central privacy on the pooled table.
+"""Quality over epsilon: ours, the paper's, noise of every owner's own, and central privacy on the pooled table.
 
 Ours at m = 1,000 owners stands beside ours with *one* owner who holds all records, same method, same plan: the
 difference is what not pooling costs. Whoever is compared with us gets the best of a few settings in hindsight at every
 epsilon; ours has one setting for all.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpcdp.errors import InputError
-from mpcdp.learning.losses import LogisticLoss
+from mpcdp.learning.gradient_perturbation import GradientPerturbation
+from mpcdp.learning.linear import LinearModel
 from mpcdp.learning.schedule import choose_schedule
 from mpcdp.privacy.accountant import gaussian_mu
 from mpcdp.reproduce.baselines import Calibration, PaperGradient, PaperOutput
-from mpcdp.reproduce.central import CENTRAL, CentralMethod, missing_libraries
+from mpcdp.reproduce.central import CENTRAL, CentralMethod, Trial
 from mpcdp.reproduce.descent import Descent, descend
 from mpcdp.reproduce.experiment import Advance, Experiment, Stage
-from mpcdp.reproduce.ours import gradient_sections, make_task, output_sections, train_by_gradients, train_by_output
+from mpcdp.reproduce.our_points import owner_shares
+from mpcdp.reproduce.ours import (
+    gradient_sections,
+    make_task,
+    output_sections,
+    statistics_sections,
+    train_by_gradients,
+    train_by_output,
+)
 from mpcdp.reproduce.points import OURS, Point, measure, seed_of
 from mpcdp.reproduce.settings import (
     DELTA,
@@ -30,38 +38,38 @@ from mpcdp.reproduce.settings import (
     PAPER_ROUNDS,
     REGULARIZATION,
 )
+from mpcdp.simulation import simulate
 
 __all__ = ["FIGURE", "best_of", "frontier_stages"]
 
 FIGURE = "frontier"
 _PER_OWNER_REGULARIZATIONS = (3e-3, 3e-2, 3e-1)
-_LOSS = LogisticLoss()
 
 
-def frontier_stages(experiment: Experiment) -> Iterator[Stage]:
+def frontier_stages(experiment: Experiment, *, left_out: Collection[str] = ()) -> Iterator[Stage]:
     """List the work of one table.
 
-    Raises:
-        InputError: the table is one for regression.
+    Args:
+        experiment: the table's.
+        left_out: libraries that cannot be used.
     """
     table = experiment.table
-    if table.regression:
-        raise InputError(f"--table {table.name}: the frontier is one of accuracy; choose a table with classes")
+    once = ("statistics", _our_statistics) if table.regression else ("output", _our_output)
     for owners in (PAPER_OWNERS, 1):
-        for name, work in (("output", _our_output), ("gradient", _our_gradient)):
+        for name, work in (once, ("gradient", _our_gradient)):
             yield Stage(f"{table.title}: ours, {name}, m = {owners:,}", partial(work, experiment, owners))
-    yield Stage(f"{table.title}: noise of every owner's own, output", partial(_per_owner_output, experiment))
+    if not table.regression:
+        yield Stage(f"{table.title}: noise of every owner's own, output", partial(_per_owner_output, experiment))
     yield Stage(f"{table.title}: noise of every owner's own, gradient", partial(_per_owner_gradient, experiment))
     yield Stage(f"{table.title}: the paper's", partial(_paper, experiment))
-    missing = missing_libraries()
     for method in CENTRAL:
-        if method.library not in missing:
+        if method.library not in left_out:
             yield Stage(f"{table.title}: {method.library}", partial(_central, experiment, method))
 
 
-def best_of(points: Sequence[Point]) -> Point:
-    """Return the point of the highest quality."""
-    return max(points, key=lambda point: point.quality)
+def best_of(points: Sequence[Point], *, regression: bool) -> Point:
+    """Return the point of the highest accuracy, or with ``regression`` of the smallest mean squared error."""
+    return (min if regression else max)(points, key=lambda point: point.quality)
 
 
 def _measure(
@@ -89,10 +97,21 @@ def _our_output(experiment: Experiment, owners: int, advance: Advance) -> list[P
     return points
 
 
+def _our_statistics(experiment: Experiment, owners: int, advance: Advance) -> list[Point]:
+    points, settings = [], experiment.settings
+    for epsilon in settings.epsilons:
+        task = make_task(experiment.table, owners, epsilon=epsilon, delta=DELTA, **statistics_sections())
+        shares = owner_shares(experiment, task)
+        models = np.stack([simulate(task, shares) for _ in range(settings.runs)])
+        points.append(_ours(experiment, models, "our_statistics", owners, epsilon))
+        advance(1 / len(settings.epsilons))
+    return points
+
+
 def _our_gradient(experiment: Experiment, owners: int, advance: Advance) -> list[Point]:
     points, settings = [], experiment.settings
     for epsilon in settings.epsilons:
-        sections = gradient_sections(REGULARIZATION, regression=False)
+        sections = gradient_sections(REGULARIZATION, regression=experiment.table.regression)
         task = make_task(experiment.table, owners, epsilon=epsilon, delta=DELTA, **sections)
         models = train_by_gradients(task, experiment.table.training, runs=settings.runs)
         points.append(_ours(experiment, models, "our_gradient", owners, epsilon))
@@ -116,7 +135,7 @@ def _per_owner_output(experiment: Experiment, advance: Advance) -> list[Point]:
             owners = experiment.split(PAPER_OWNERS)
             models = train_by_output(task, owners, runs=settings.runs, every_owner=rng)
             tried.append(_per_owner(experiment, models, "per_owner_output", epsilon))
-        points.append(best_of(tried))
+        points.append(best_of(tried, regression=False))
         advance(1 / len(settings.epsilons))
     return points
 
@@ -125,14 +144,18 @@ def _per_owner_gradient(experiment: Experiment, advance: Advance) -> list[Point]
     """Leave the schedule to the rules, for the budget at which one copy would be as large as all copies are."""
     points, settings, table = [], experiment.settings, experiment.table
     for epsilon in settings.epsilons:
+        sections: dict[str, Any] = dict(gradient_sections(REGULARIZATION, regression=table.regression))
+        method = make_task(table, 1, epsilon=epsilon, delta=DELTA, **sections).method()
+        assert isinstance(method, GradientPerturbation)  # noqa: S101 (narrows the type)
+        assert isinstance(method.model, LinearModel)  # noqa: S101 (narrows the type)
         schedule = choose_schedule(
             mu=gaussian_mu(epsilon=epsilon, delta=DELTA) / np.sqrt(PAPER_OWNERS),
             record_count=table.training.record_count,
-            gradient_bound=_LOSS.lipschitz,
-            smoothness=_LOSS.smoothness,
+            gradient_bound=method.model.gradient_bound,
+            smoothness=method.model.smoothness,
+            quadratic=method.model.quadratic,
             regularization=REGULARIZATION,
         )
-        sections: dict[str, Any] = dict(gradient_sections(REGULARIZATION, regression=False))
         sections["method"] = {
             "kind": "gradient-perturbation",
             "rounds": schedule.rounds,
@@ -181,26 +204,17 @@ def _paper(experiment: Experiment, advance: Advance) -> list[Point]:
 
 
 def _central(experiment: Experiment, method: CentralMethod, advance: Advance) -> list[Point]:
-    points, settings = [], experiment.settings
-    each = len(settings.epsilons) * len(method.settings) * settings.runs
+    """Train everything of one budget together, so that a library elsewhere is started once for it."""
+    points, settings, table = [], experiment.settings, experiment.table
     for epsilon in settings.epsilons:
-        tried = []
-        for setting in method.settings:
-            models = []
-            for run in range(settings.runs):
-                seed = seed_of(settings.seed, experiment.table.name, method.key, epsilon, setting, run)
-                models.append(method.train(experiment.table.training, epsilon, DELTA, setting, seed))
-                advance(1 / each)
-            tried.append(
-                _measure(
-                    experiment,
-                    np.stack(models),
-                    method=method.key,
-                    calibration="valid",
-                    owners=1,
-                    epsilon=epsilon,
-                    delta=DELTA if method.has_delta else 0.0,
-                )
-            )
-        points.append(best_of(tried))
+        trials = [
+            Trial(epsilon, DELTA, setting, seed_of(settings.seed, table.name, method.library, epsilon, setting, run))
+            for setting in method.settings
+            for run in range(settings.runs)
+        ]
+        models = method.train(table.training, trials).reshape(len(method.settings), settings.runs, -1)
+        delta = DELTA if method.has_delta else 0.0
+        measured = partial(_measure, experiment, method=method.library, calibration="valid", owners=1, delta=delta)
+        points.append(best_of([measured(some, epsilon=epsilon) for some in models], regression=table.regression))
+        advance(1 / len(settings.epsilons))
     return points

@@ -34,6 +34,7 @@ LOOKS = {
     "our_laplace_output": Look("ours: output, Laplace", "#5B3E96", "h", ":"),
     "our_gradient": Look("ours: gradient", "#000000", "*", "--"),
     "our_statistics": Look("ours: statistics", "#0072B2", "s", "--"),
+    "our_statistics_pooled": Look("ours: statistics, one pooled table", "#0072B2", "x", ":"),
     "our_output_pooled": Look("ours: output, one pooled table", "#0072B2", "x", ":"),
     "our_gradient_pooled": Look("ours: gradient, one pooled table", "#000000", "x", ":"),
     "per_owner_output": Look("noise of every owner's own (output)", "#E69F00", "s"),

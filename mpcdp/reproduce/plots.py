@@ -55,7 +55,7 @@ def draw_iterations(points: Sequence[Point], table: BenchmarkTable, *, owners: i
         axis.set(yscale="log", xlabel="iteration", ylabel=label)
         axis.set_xlim(-30, 1430)
         if quantity == "loss":
-            axis.set_ylim(bottom=_FLOOR)
+            axis.set_ylim(bottom=max(_FLOOR, axis.get_ylim()[0]))
     if shown:
         axes[0, 0].scatter([], [], s=110, color="#bbbbbb", alpha=0.6, linewidths=0, label="the paper's points (pale)")
     runs = max((p.runs for p in some), default=0)
@@ -82,11 +82,12 @@ def draw_epsilons(points: Sequence[Point], table: BenchmarkTable) -> Any:
                 _draw_over_epsilon(axis, path, method)
             axis.set(xscale="log", yscale="log", xlabel="\u03b5", ylabel=_loss_label(table) if column == 0 else "")
             axis.set_title(f"m = {owners:,}, {name}", fontsize=9)
-            axis.set_ylim(bottom=_FLOOR)
+            _mark_epsilons(axis, here)
     for row_axes in axes:
+        bottom = max(_FLOOR, min(axis.get_ylim()[0] for axis in row_axes))
         top = max(axis.get_ylim()[1] for axis in row_axes)
         for axis in row_axes:
-            axis.set_ylim(top=top)
+            axis.set_ylim(bottom, top)
     runs = max((p.runs for p in some), default=0)
     figure.suptitle(
         f"{table.title}: loss against the model without privacy, mean and standard deviation of {runs} runs"
@@ -96,17 +97,22 @@ def draw_epsilons(points: Sequence[Point], table: BenchmarkTable) -> Any:
 
 
 def draw_frontier(points: Sequence[Point], table: BenchmarkTable, *, reference: float) -> Any:
-    """Draw accuracy over epsilon, whole on the left and near the model without privacy on the right."""
+    """Draw quality over epsilon, whole on the left and near the model without privacy on the right."""
     some = [p for p in points if p.figure == "frontier" and p.table == table.name]
     figure, axes = _figure(1, 2)
+    if table.regression:
+        axes[0, 0].set_yscale("log")
+    label = "mean squared error on test records" if table.regression else "accuracy on test records"
     for axis in axes[0]:
         axis.axhline(reference, color="#888888", linewidth=3, alpha=0.5, label="without privacy", zorder=1)
         for method in dict.fromkeys(p.method for p in some):
             _draw_over_epsilon(axis, [p for p in some if p.method == method], method, "quality")
-        axis.set(xscale="log", xlabel="\u03b5", ylabel="accuracy on test records")
+        axis.set(xscale="log", xlabel="\u03b5", ylabel=label)
+        _mark_epsilons(axis, some)
     ours = [p.quality for p in some if p.method == "our_gradient" and p.epsilon >= 0.1]
-    lowest = min([*ours, reference - 0.01])
-    axes[0, 1].set_ylim(lowest - 0.3 * (reference - lowest), reference + 0.15 * (reference - lowest))
+    margin = max([abs(quality - reference) for quality in ours] + [0.01 * reference])
+    worse, better = (1.3, -0.15) if table.regression else (-1.3, 0.15)
+    axes[0, 1].set_ylim(*sorted((reference + worse * margin, reference + better * margin)))
     axes[0, 1].set_title("near the model without privacy", fontsize=9)
     runs = max((p.runs for p in some), default=0)
     figure.suptitle(f"{table.title}: m = 1,000 owners, mean and standard deviation of {runs} runs")
@@ -185,9 +191,12 @@ def _draw_line(axis: Any, xs: Sequence[Any], path: Sequence[Point], method: str,
     look = LOOKS[method]
     values = np.array([getattr(p, quantity) for p in path])
     spreads = np.array([getattr(p, f"{quantity}_deviation") for p in path])
+    # On a logarithmic axis the band is as far below as above: a mean less its deviation is often negative.
+    linear = quantity == "quality" and axis.get_yscale() == "linear"
+    lower = values - spreads if linear else values**2 / np.maximum(values + spreads, _FLOOR)
     axis.fill_between(
         xs,
-        np.maximum(values - spreads, _FLOOR),
+        np.maximum(lower, _FLOOR),
         np.maximum(values + spreads, _FLOOR),
         color=look.colour,
         alpha=0.15,
@@ -205,6 +214,13 @@ def _draw_line(axis: Any, xs: Sequence[Any], path: Sequence[Point], method: str,
         label=look.title,
         zorder=4 if method in _OURS else 3,
     )
+
+
+def _mark_epsilons(axis: Any, points: Sequence[Point]) -> None:
+    """Name the budgets that were run, in the place of powers of ten."""
+    epsilons = sorted({p.epsilon for p in points})
+    axis.set_xticks(epsilons, [f"{epsilon:g}" for epsilon in epsilons])
+    axis.xaxis.minorticks_off()
 
 
 def _loss_label(table: BenchmarkTable) -> str:

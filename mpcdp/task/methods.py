@@ -94,6 +94,7 @@ def _gradient_perturbation(task: "Task") -> GradientPerturbation:
         record_count=sum(task.record_counts),
         gradient_bound=model.gradient_bound,
         smoothness=model.smoothness,
+        quadratic=isinstance(model, LinearModel) and model.quadratic,
         regularization=regularization,
         rounds=asked.rounds,
         learning_rate=asked.learning_rate,

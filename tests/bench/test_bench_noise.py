@@ -113,7 +113,7 @@ def test_the_document_is_json_and_says_where_it_was_measured() -> None:
         notes=("a note",),
     )
     written = json.loads(json.dumps(document([row, replace(row, dimension=256)])))
-    assert set(written) == {"rows", "published", "machine", "versions"}
+    assert set(written) == {"rows", "published", "command", "machine", "versions"}
     assert [entry["dimension"] for entry in written["rows"]] == [128, 256]
     assert set(written["rows"][0]) == set(asdict(row))
     assert written["rows"][0]["crypten_seconds"] is None

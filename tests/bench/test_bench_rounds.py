@@ -129,7 +129,7 @@ def test_the_document_is_json() -> None:
         128, 10, 2, "joint", 5, 1, 0.02, 0.01, 2.0, 1e-5, 0.3, 1180, 2100, 478, 300, 100, 1.0, (0.02,), (0.01,)
     )
     written = json.loads(json.dumps(rounds_document([row], ["a note"])))
-    assert set(written) == {"rows", "notes", "machine", "versions"}
+    assert set(written) == {"rows", "notes", "command", "machine", "versions"}
     assert set(written["rows"][0]) == set(asdict(row))
     assert set(written["rows"][0]) >= {
         *("dimension", "owners", "parties", "noise", "rounds", "seconds_per_round", "plain_seconds_per_round", "ratio"),

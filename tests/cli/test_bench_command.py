@@ -60,7 +60,7 @@ def test_a_real_run_prints_one_json_object() -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout)
-    assert set(document) == {"rows", "published", "machine", "versions"}
+    assert set(document) == {"rows", "published", "command", "machine", "versions"}
     (row,) = document["rows"]
     assert set(row) >= FIELDS
     assert (row["sampler"], row["parties"], row["dimension"], row["runs"]) == ("per-party", 2, 128, 1)

@@ -21,6 +21,7 @@ NO_JSON = {
     "health": "its exit code is its answer",
     "reproduce figures": "it writes results.json",
     "reproduce frontier": "it writes results.json",
+    "reproduce report": "it writes a page, from what is JSON already",
     "noise discard": "it asks before it destroys; its output is one sentence",
 }
 LONG_WORK = {"demo", "noise fill", "run", "simulate"}

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 from small_tables import small_table
 
 from mpcdp.cli import main
+from mpcdp.errors import PeerError
 from mpcdp.reproduce import central, tables
+from mpcdp.reproduce.experiment import Stage
 from mpcdp.reproduce.frontier import best_of
 from mpcdp.reproduce.frontier_report import cost_rows
 from mpcdp.reproduce.looks import LOOKS
@@ -42,26 +45,38 @@ def test_the_cost_of_not_pooling_is_a_difference_with_its_error() -> None:
     (row,) = cost_rows([POINT, pooled, other])
     assert row[:6] == ["t", "our gradient", "1", "0.9100", "0.9000", "+0.0100"]
     assert float(row[6]) == pytest.approx(math.hypot(0.03, 0.04) / 2, abs=1e-4)
-    assert best_of([POINT, pooled]) is pooled
+    (row,) = cost_rows([POINT, pooled, other], errors={"t"})  # an error: what is larger is worse
+    assert row[5] == "-0.0100"
+    assert best_of([POINT, pooled], regression=False) is pooled
+    assert best_of([POINT, pooled], regression=True) is POINT
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("regression", [False, True])
+@pytest.mark.parametrize("method", central.CENTRAL, ids=lambda method: method.library)
+def test_other_peoples_libraries_learn_and_are_noisy(method: central.CentralMethod, regression: bool) -> None:
+    method.prepare()
+    table = small_table(records=3000, regression=regression)
+    strong, weak = 10.0, 0.01
+    trials = [central.Trial(eps, 1e-6, method.settings[0], seed) for eps in (strong, weak) for seed in (1, 1, 2)]
+    models = method.train(table.training, trials)
+    assert models.shape == (6, table.training.dimension)
+    for same, again, other in (models[:3], models[3:]):
+        assert np.array_equal(same, again)
+        assert not np.array_equal(same, other)
+    scores = table.test.features @ models.T
+    if regression:
+        errors = np.mean((scores - table.test.labels[:, np.newaxis]) ** 2, axis=0)
+        assert errors[0] < 0.5 * np.mean(table.test.labels**2)
+    else:
+        assert np.mean(np.sign(scores[:, 0]) == table.test.labels) >= 0.8
+    assert np.linalg.norm(models[3] - models[5]) > 10 * np.linalg.norm(models[0] - models[2])
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("method", central.CENTRAL, ids=lambda method: method.key)
-def test_other_peoples_libraries_learn_and_are_noisy(method: central.CentralMethod) -> None:
-    if method.library in central.missing_libraries():
-        pytest.skip(f"{method.library} is not installed, or does not load beside the others' versions")
-    table = small_table(records=3000)
-    for epsilon, least in ((10.0, 0.8), (1e-3, 0.0)):
-        models = [method.train(table.training, epsilon, 1e-6, method.settings[0], seed) for seed in (1, 1, 2)]
-        assert np.array_equal(models[0], models[1])
-        assert not np.array_equal(models[0], models[2])
-        right = np.mean(np.where(table.test.features @ models[0] > 0, 1.0, -1.0) == table.test.labels)
-        assert right >= least
-
-
-@pytest.mark.exhaustive
-def test_the_frontier_of_a_small_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "TABLES", {"adult": lambda folder: small_table(records=2000)})
+@pytest.mark.parametrize("regression", [False, True])
+def test_the_frontier_of_a_small_table(regression: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "TABLES", {"adult": lambda folder: small_table(records=2000, regression=regression)})
     monkeypatch.setattr("mpcdp.cli.reproduce.QUICK", replace(FULL, epsilons=(1.0, 5.0)))
     folder = tmp_path / "out"
     arguments = ["reproduce", "frontier", "--quick", "--runs", "2", "--table", "adult", "--output", str(folder)]
@@ -71,28 +86,44 @@ def test_the_frontier_of_a_small_table(tmp_path: Path, monkeypatch: pytest.Monke
     assert not ended.value.code
     results = json.loads((folder / "results.json").read_text())
     methods = {point["method"] for point in results["points"]}
-    expected = {f"our_{kind}{pooled}" for kind in ("output", "gradient") for pooled in ("", "_pooled")}
-    libraries = {"diffprivlib", "opacus"} - set(central.missing_libraries())
-    others = {"per_owner_output", "per_owner_gradient", "mpc_output", "mpc_gradient"}
-    assert methods == expected | others | libraries
-    assert results["not_installed"] == central.missing_libraries()
+    once = "statistics" if regression else "output"
+    expected = {f"our_{kind}{pooled}" for kind in (once, "gradient") for pooled in ("", "_pooled")}
+    others = {"per_owner_gradient", "mpc_output", "mpc_gradient", "diffprivlib", "opacus"}
+    assert methods == expected | others | (set() if regression else {"per_owner_output"})
+    assert results["left_out"] == {}
     assert len(results["cost_of_not_pooling"]) == 4
     quality = {(point["method"], point["epsilon"]): point["quality"] for point in results["points"]}
-    assert quality["our_gradient", 5.0] > quality["per_owner_gradient", 5.0]
+    better = quality["our_gradient", 1.0] - quality["per_owner_gradient", 1.0]
+    assert better < 0 if regression else better > 0
     page = (folder / "report.html").read_text()
     assert page.count("data:image/png;base64") == 1
-    assert (folder / "frontier-small.svg").exists()
+    assert (folder / f"frontier-{'small-number' if regression else 'small'}.svg").exists()
 
 
-def test_what_is_not_installed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mpcdp.reproduce.central._usable", lambda name: False)
+def test_what_cannot_be_used_is_said_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> None:
+        raise PeerError("python", "no network < here")
+
+    monkeypatch.setattr(central, "CENTRAL", [replace(method, prepare=fails) for method in central.CENTRAL])
     monkeypatch.setattr(tables, "TABLES", {"adult": lambda folder: small_table(records=2000)})
-    monkeypatch.setattr("mpcdp.cli.reproduce._work", lambda stages, console: [POINT])
+    asked: list[str] = []
+
+    def work(stages: Sequence[Stage], console: object) -> list[Point]:
+        asked.extend(stage.title for stage in stages)
+        return [POINT]
+
+    monkeypatch.setattr("mpcdp.cli.reproduce._work", work)
     monkeypatch.setattr("sys.argv", ["mpcdp", "reproduce", "frontier", "--table", "adult", "--output", str(tmp_path)])
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as ended:
         main()
-    assert "not loading here: diffprivlib, opacus" in (tmp_path / "report.html").read_text()
-    assert json.loads((tmp_path / "results.json").read_text())["not_installed"] == ["diffprivlib", "opacus"]
+    assert not ended.value.code
+    assert "opacus was not run: python: no network &lt; here" in (tmp_path / "report.html").read_text()
+    assert "diffprivlib is left out: python: no network" in capsys.readouterr().out
+    assert set(json.loads((tmp_path / "results.json").read_text())["left_out"]) == {"diffprivlib", "opacus"}
+    assert asked
+    assert not [title for title in asked if "diffprivlib" in title or "opacus" in title]
 
 
 def test_the_figure_shows_accuracy() -> None:

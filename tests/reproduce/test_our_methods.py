@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from small_tables import small_table
 
+from mpcdp.data.dataset import Dataset
 from mpcdp.learning.linear import LinearModel, MarginResiduals, SquaredResiduals
 from mpcdp.learning.losses import LogisticLoss
 from mpcdp.plan import make_plan
@@ -26,7 +27,9 @@ EPSILON, DELTA = 2.0, 1e-6
 
 @pytest.mark.parametrize("regression", [False, True])
 def test_clipped_sums_are_those_of_single_points(regression: bool) -> None:
-    training = small_table(regression=regression).training
+    some = small_table(regression=regression).training
+    again = [*range(some.record_count), *range(30), *range(10)]  # records that occur twice and three times
+    training = Dataset(some.features[again], some.labels[again], some.class_count)
     model = LinearModel(
         kind=SquaredResiduals() if regression else MarginResiduals(LogisticLoss()), dimension=training.dimension
     )
@@ -101,3 +104,13 @@ def test_points_of_regression_have_no_output_perturbation() -> None:
     gradient = [point for point in points if point.method == "our_gradient"]
     assert gradient[0].iterations == 0
     assert gradient[-1].gap < gradient[0].gap
+
+
+def test_least_squares_by_gradients_arrives_with_the_rules_steps() -> None:
+    """The squared loss is curved everywhere: steps that are long for logistic regression diverge here."""
+    experiment = Experiment(small_table(records=2000, regression=True), QUICK)
+    sections = gradient_sections(1e-3, regression=True)
+    for epsilon in (1.0, 10.0):
+        task = make_task(experiment.table, 10, epsilon=epsilon, delta=DELTA, **sections)
+        models = train_by_gradients(task, experiment.table.training, runs=1, noise=False)
+        assert experiment.judge.gaps(models)[0] < 1e-3
