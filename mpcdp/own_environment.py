@@ -14,10 +14,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from mpcdp.errors import PeerError, PeerTimeout
 
@@ -66,30 +68,44 @@ def run_alone(command: Sequence[str], *, seconds: float) -> str:
     """
     name = Path(command[0]).name
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
-    try:
-        process = subprocess.Popen(  # noqa: S603 (the caller's own command)
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-            text=True,
-            errors="replace",
-            start_new_session=True,  # so that its children can be ended with it
-        )
-    except OSError as error:
-        raise PeerError(name, f"cannot be started: {error.strerror}") from None
-    try:
-        output, complaints = process.communicate(timeout=max(seconds, 0.0))
-    except subprocess.TimeoutExpired:
-        raise PeerTimeout(name, f"took longer than {seconds:,.0f} s: {_shown(command)}") from None
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-    if process.returncode != 0:
-        raise PeerError(name, f"failed ({process.returncode}) in {_shown(command)}: {_last_words(complaints)}")
-    return output
+    # Into files: a pipe would stay open for as long as a child of the program has it.
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as complaints:
+        try:
+            process = subprocess.Popen(  # noqa: S603 (the caller's own command)
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=complaints,
+                env=environment,
+                start_new_session=True,  # so that its children can be ended with it
+            )
+        except OSError as error:
+            raise PeerError(name, f"cannot be started: {error.strerror}") from None
+        try:
+            if not _ends(process.pid, time.monotonic() + seconds):
+                raise PeerTimeout(name, f"took longer than {seconds:,.0f} s: {_shown(command)}")
+        finally:
+            # Until it is waited for, nobody else gets its number, which is its group's as well.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            code = process.wait()
+        if code != 0:
+            raise PeerError(name, f"failed ({code}) in {_shown(command)}: {_last_words(_text(complaints))}")
+        return _text(output)
+
+
+def _ends(number: int, deadline: float) -> bool:
+    """Wait until a child has ended, and leave its end to be waited for."""
+    while os.waitid(os.P_PID, number, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode("utf-8", errors="replace")
 
 
 def _cache() -> Path:

@@ -121,6 +121,15 @@ def test_a_late_program_ends_with_its_children(tmp_path: Path) -> None:
     assert not _runs(number)
 
 
+def test_nothing_of_a_program_outlives_it(tmp_path: Path) -> None:
+    child = tmp_path / "child"
+    assert run_alone(["sh", "-c", f"sleep 60 & echo $! > '{child}'; echo done"], seconds=20) == "done\n"
+    deadline = time.monotonic() + 20
+    while _runs(int(child.read_text())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _runs(int(child.read_text()))
+
+
 def _runs(number: int) -> bool:
     try:
         os.kill(number, 0)

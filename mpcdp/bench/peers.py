@@ -5,23 +5,19 @@ JSON. What goes wrong, from a library that cannot be installed to one that answe
 """
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-__all__ = ["PEERS", "Peer", "PeerResult", "default_peers_folder", "failed_peer", "run_peer"]
+from mpcdp.errors import PeerError
+from mpcdp.own_environment import own_environment, run_alone
+
+__all__ = ["PEERS", "Peer", "PeerResult", "failed_peer", "run_peer"]
 
 _INSTALL_SECONDS = 900.0
-_POLL_SECONDS = 0.05
 _SCRIPTS = Path(__file__).parent / "peer_scripts"
 _ANSWER = frozenset({"version", "seconds_by_run", "bytes_sent", "largest_error", "noise_ratio"})
 
@@ -108,31 +104,13 @@ class PeerResult:
     problem: str | None = None
 
 
-class _PeerProblem(Exception):
-    """Something went wrong; its text is one sentence."""
-
-
-def default_peers_folder() -> Path:
-    """Return where the libraries are installed if nothing else is said."""
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(cache) / "mpcdp" / "peers"
-
-
 def run_peer(
-    peer: Peer,
-    folder: Path,
-    *,
-    owners: int,
-    dimension: int,
-    runs: int,
-    seconds: float,
-    install_seconds: float = _INSTALL_SECONDS,
+    peer: Peer, *, owners: int, dimension: int, runs: int, seconds: float, install_seconds: float = _INSTALL_SECONDS
 ) -> PeerResult:
     """Install a library, if that has not been done, and let it add up.
 
     Args:
         peer: which.
-        folder: holds a virtual environment for each library.
         owners: number of owners m.
         dimension: number of coordinates d.
         runs: of which the median counts, after one that is not counted.
@@ -143,10 +121,12 @@ def run_peer(
         Its figures, or why there are none.
     """
     try:
-        python = _python_of(peer, folder, install_seconds) if peer.requirements else Path(sys.executable)
-        command = [str(python), "-I", str(_SCRIPTS / f"{peer.name}_sum.py"), str(owners), str(dimension), str(runs)]
-        answer = _read(_output_of(command, seconds=seconds, what="its run"))
-    except _PeerProblem as problem:
+        python = sys.executable
+        if peer.requirements:
+            python = str(own_environment(f"peer-{peer.name}", peer.requirements, seconds=install_seconds))
+        script = str(_SCRIPTS / f"{peer.name}_sum.py")
+        answer = _read(run_alone([python, "-I", script, str(owners), str(dimension), str(runs)], seconds=seconds))
+    except (PeerError, ValueError, OSError) as problem:
         return failed_peer(peer, str(problem))
     return PeerResult(
         peer=peer.name,
@@ -167,64 +147,6 @@ def failed_peer(peer: Peer, problem: str) -> PeerResult:
     return PeerResult(peer.name, None, peer.setting, None, (), None, None, None, peer.noise, peer.seen_by, problem)
 
 
-def _python_of(peer: Peer, folder: Path, seconds: float) -> Path:
-    """Return the Python of a peer's environment, which is made unless it holds just what is required."""
-    environment = folder / peer.name
-    python, note = environment / "bin" / "python", environment / "requirements.json"
-    wanted = json.dumps([sys.version, *peer.requirements])
-    if note.exists() and note.read_text(encoding="utf-8") == wanted:
-        return python
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _PeerProblem(f"{folder} cannot be made ({error.strerror}): choose another --peers-dir") from None
-    _output_of([sys.executable, "-m", "venv", "--clear", str(environment)], seconds=seconds, what="making its venv")
-    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *peer.requirements]
-    _output_of(install, seconds=seconds, what=f"installing {' '.join(peer.requirements)}")
-    note.write_text(wanted, encoding="utf-8")
-    return python
-
-
-def _output_of(command: Sequence[str], *, seconds: float, what: str) -> str:
-    """Run a command in a process group of its own, of which nothing is left afterwards, and return what it printed."""
-    # A library of ours, or settings of the one who calls, must not get in.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    with tempfile.TemporaryDirectory(prefix="mpcdp-peer-") as path:
-        folder = Path(path)
-        with (folder / "output").open("wb") as output, (folder / "problems").open("wb") as problems:
-            process = subprocess.Popen(  # noqa: S603 (our own command)
-                command,
-                cwd=folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=problems,
-                start_new_session=True,
-            )
-        try:
-            _wait(process, seconds=seconds, what=what)
-        finally:
-            # Until it is waited for, nobody else gets its number, which is also the group's.
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            code = process.wait()
-        if code:
-            lines = (folder / "problems").read_text(encoding="utf-8", errors="replace").splitlines()
-            telling = (line.strip() for line in reversed(lines) if line.strip() and not line.startswith("WARNING"))
-            last = next(telling, "it said nothing")
-            raise _PeerProblem(f"{what} ended with exit code {code}: {last[:300]}")
-        return (folder / "output").read_text(encoding="utf-8", errors="replace")
-
-
-def _wait(process: "subprocess.Popen[bytes]", *, seconds: float, what: str) -> None:
-    """Wait until a command has ended, and leave its end to be waited for again."""
-    end = time.monotonic() + seconds
-    while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
-        if time.monotonic() > end:
-            raise _PeerProblem(f"{what} did not end within {seconds:g} s")
-        time.sleep(_POLL_SECONDS)
-
-
 def _read(output: str) -> Mapping[str, Any]:
     """Read a script's answer: the last line of what it printed."""
     lines = output.strip().splitlines()
@@ -232,8 +154,8 @@ def _read(output: str) -> Mapping[str, Any]:
         answer = json.loads(lines[-1])
         runs = [float(seconds) for seconds in answer["seconds_by_run"]]
     except (IndexError, ValueError, KeyError, TypeError):
-        raise _PeerProblem("its script's answer is not one line of JSON with its figures") from None
+        raise ValueError("its script's answer is not one line of JSON with its figures") from None
     if set(answer) != _ANSWER or not runs:
-        raise _PeerProblem("its script's answer has other figures than it should")
+        raise ValueError("its script's answer has other figures than it should")
     checked: Mapping[str, Any] = answer
     return checked

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mpcdp.bench.cost_model import CostModel
-from mpcdp.bench.peers import PEERS, Peer, PeerResult, default_peers_folder, failed_peer, run_peer
+from mpcdp.bench.peers import PEERS, Peer, PeerResult, failed_peer, run_peer
 from mpcdp.bench.protocol import ProtocolRow, ProtocolSetting, measure_plain, measure_protocol
 from mpcdp.bench.protocol_page import results_page
 from mpcdp.bench.protocol_results import (
@@ -67,7 +67,6 @@ def protocol(
     sessions: Annotated[int, typer.Option(min=1, help="Sessions of a row, of which the median counts.")] = 1,
     many: Annotated[int | None, typer.Option(min=0, help="Owners to predict and simulate; 0 for none.")] = None,
     peers: Annotated[bool, typer.Option("--peers/--no-peers", help="Also run other libraries.")] = True,
-    peers_dir: Annotated[Path | None, typer.Option(help="Folder in which they are installed.")] = None,
     runs: Annotated[int, typer.Option(min=1, help="Runs of each library, of which the median counts.")] = 3,
     quick: Annotated[bool, typer.Option("--quick", help="Smaller settings where nothing else is said.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write everything as one page.")] = None,
@@ -95,7 +94,7 @@ def protocol(
     measured = _measure(settings, sessions, notes, console)
     rows = list(measured.values())
     work = replace(settings[0], dimension=dimensions[-1])
-    others = _others(work, peers_dir or default_peers_folder(), runs, console) if peers else []
+    others = _others(work, runs, console) if peers else []
     model = _model(rows, notes)
     count = many if many is not None else (_QUICK_MANY if quick else _MANY)
     predicted = _many(rows, model, count, notes, console) if count else None
@@ -150,13 +149,13 @@ def _measure(
     return rows
 
 
-def _others(work: ProtocolSetting, folder: Path, runs: int, console: Console) -> list[PeerResult]:
+def _others(work: ProtocolSetting, runs: int, console: Console) -> list[PeerResult]:
     with console.status("plain gRPC"):
         results = [_plain(work, runs)]
     for peer in PEERS:
         with console.status(f"{peer.name}: the first time it is installed"):
             results.append(
-                run_peer(peer, folder, owners=work.owners, dimension=work.dimension, runs=runs, seconds=_PEER_SECONDS)
+                run_peer(peer, owners=work.owners, dimension=work.dimension, runs=runs, seconds=_PEER_SECONDS)
             )
     return results
 

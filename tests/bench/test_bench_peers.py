@@ -1,10 +1,8 @@
 """Other libraries run apart from ours; whatever goes wrong with one of them is its result."""
 
 import json
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from mpcdp.bench import peers
@@ -17,7 +15,7 @@ def run(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch, seconds: flo
     (folder / "made-up_sum.py").write_text(script, encoding="utf-8")
     monkeypatch.setattr(peers, "_SCRIPTS", folder)
     peer = Peer("made-up", (), "here", "nowhere", "nobody")
-    return run_peer(peer, folder / "peers", owners=3, dimension=5, runs=2, seconds=seconds)
+    return run_peer(peer, owners=3, dimension=5, runs=2, seconds=seconds)
 
 
 def test_a_script_is_asked_for_the_work_and_its_answer_is_the_result(
@@ -40,9 +38,9 @@ print({json.dumps(json.dumps(GOOD))})
 @pytest.mark.parametrize(
     ("script", "problem"),
     [
-        ("raise SystemExit('no such party')", "its run ended with exit code 1: no such party"),
-        ("import no_such_library", "its run ended with exit code 1: ModuleNotFoundError: No module named"),
-        ("import os; os.abort()", "its run ended with exit code -6: it said nothing"),
+        ("raise SystemExit('no such party')", ": no such party"),
+        ("import no_such_library", "ModuleNotFoundError: No module named"),
+        ("import os; os.abort()", "failed (-6)"),
         ("", "is not one line of JSON"),
         ("print('{}')", "is not one line of JSON"),
         ("print('[1]')", "is not one line of JSON"),
@@ -58,59 +56,44 @@ def test_a_script_that_fails_is_a_result_with_its_reason(
     assert (result.version, result.seconds, result.seconds_by_run, result.bytes_sent) == (None, None, (), None)
 
 
-def test_a_script_that_hangs_is_ended_with_all_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = f"""
-import os, subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-open({str(tmp_path / "child")!r}, "w").write(str(child.pid))
-time.sleep(600)
-"""
-    begin = time.monotonic()
-    result = run(tmp_path, script, monkeypatch, seconds=3.0)
-    assert result.problem == "its run did not end within 3 s"
-    assert time.monotonic() - begin < 20
-    child = int((tmp_path / "child").read_text(encoding="ascii"))
-    gone = time.monotonic() + 10
-    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < gone, "a process of the peer is still there"
-        time.sleep(0.05)
+def test_a_script_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run(tmp_path, "import time; time.sleep(600)", monkeypatch, seconds=1.0)
+    assert "took longer than 1 s" in (result.problem or "")
 
 
-def test_a_folder_that_cannot_be_made_is_a_result(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_made_is_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    result = run_peer(PEERS[1], tmp_path / "file" / "peers", owners=3, dimension=5, runs=1, seconds=1.0)
-    assert "cannot be made" in (result.problem or "")
-    assert "--peers-dir" in (result.problem or "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    result = run_peer(PEERS[1], owners=3, dimension=5, runs=1, seconds=1.0)
+    assert str(tmp_path / "file") in (result.problem or "")
 
 
 @pytest.mark.slow
 def test_a_library_that_cannot_be_installed_is_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     peer = Peer("mpyc", ("mpyc==0.11",), "", "", "")
-    result = run_peer(peer, tmp_path, owners=3, dimension=5, runs=1, seconds=60.0)
-    assert "installing mpyc==0.11 ended with exit code 1: ERROR: No matching distribution" in (result.problem or "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    result = run_peer(peer, owners=3, dimension=5, runs=1, seconds=60.0)
+    assert "ERROR: No matching distribution found for mpyc==0.11" in (result.problem or "")
 
 
 @pytest.mark.slow
-def test_mpyc_adds_up_exactly_and_is_installed_once(tmp_path: Path) -> None:
+def test_mpyc_adds_up_exactly() -> None:
     (mpyc,) = (peer for peer in PEERS if peer.name == "mpyc")
-    for _ in range(2):
-        result = run_peer(mpyc, tmp_path, owners=7, dimension=40, runs=2, seconds=120.0)
-        assert result.problem is None
-        assert result.version == "0.11"
-        assert result.largest_error is not None
-        assert result.largest_error < 1e-6
-        assert result.noise_ratio == pytest.approx(1, abs=0.6)
-        # Every share of an owner's 64-bit numbers goes to two others.
-        assert (result.bytes_sent or 0) > 7 * 40 * 8 * 2
-        changed = (tmp_path / "mpyc" / "requirements.json").stat().st_mtime_ns
-    assert (tmp_path / "mpyc" / "requirements.json").stat().st_mtime_ns == changed
+    result = run_peer(mpyc, owners=7, dimension=40, runs=2, seconds=120.0)
+    assert result.problem is None
+    assert result.version == "0.11"
+    assert result.largest_error is not None
+    assert result.largest_error < 1e-6
+    assert result.noise_ratio == pytest.approx(1, abs=0.6)
+    # Every share of an owner's 64-bit numbers goes to two others.
+    assert (result.bytes_sent or 0) > 7 * 40 * 8 * 2
 
 
 @pytest.mark.slow
-def test_crypten_as_it_comes_adds_up_with_its_own_noise(tmp_path: Path) -> None:
+def test_crypten_as_it_comes_adds_up_with_its_own_noise() -> None:
     (crypten,) = (peer for peer in PEERS if peer.name == "crypten")
-    result = run_peer(crypten, tmp_path, owners=4, dimension=500, runs=1, seconds=250.0)
+    result = run_peer(crypten, owners=4, dimension=500, runs=1, seconds=250.0)
     assert result.problem is None
     assert result.noise_ratio == pytest.approx(1.01, abs=0.15)
 
@@ -122,5 +105,3 @@ def test_every_peer_says_what_it_is_and_has_a_script_that_imports_nothing_of_our
         assert "mpcdp" not in script
         assert all((peer.setting, peer.noise, peer.seen_by))
         assert all("==" in requirement or ">=" in requirement for requirement in peer.requirements)
-    assert peers.default_peers_folder().parts[-2:] == ("mpcdp", "peers")
-    assert peers.default_peers_folder().is_absolute()

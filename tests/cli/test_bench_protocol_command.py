@@ -31,8 +31,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         asked.append(("plain", setting, runs))
         return [0.3, 0.1, 0.2], 999
 
-    def run(peer: Any, folder: Path, *, owners: int, dimension: int, runs: int, seconds: float) -> PeerResult:
-        asked.append((peer.name, folder, owners, dimension, runs))
+    def run(peer: Any, *, owners: int, dimension: int, runs: int, seconds: float) -> PeerResult:
+        asked.append((peer.name, owners, dimension, runs))
         return made_up_peer(peer.name, "its run ended with exit code 1: too old" if peer.name == "spu" else None)
 
     def simulate(*, owners: int, dimension: int) -> Simulation:
@@ -87,15 +87,15 @@ def test_quick_is_smaller_and_can_be_fitted_as_well(measured: list[Any]) -> None
     assert ("simulation", 100_000, 100) in measured
 
 
-def test_options_choose_and_others_get_the_last_dimension(measured: list[Any], tmp_path: Path) -> None:
+def test_options_choose_and_others_get_the_last_dimension(measured: list[Any]) -> None:
     options = ["--owners", "7", "--owners", "9", "--dimension", "5", "--dimension", "50", "--parties", "2"]
     options += ["--round-trip", "3", "--bandwidth", "10", "--sessions", "2", "--runs", "4", "--many", "77"]
-    result = invoke(*options, "--peers-dir", str(tmp_path), "--json")
+    result = invoke(*options, "--json")
     assert result.exit_code == 0, result.output
     expected = [(7, 5, Link(3)), (9, 5, Link(3)), (7, 50, Link(3)), (7, 5, Link(3, 10))]
     assert settings(measured) == [ProtocolSetting(m, d, 2, link) for m, d, link in expected]
     assert all(each[1] == 2 for each in measured if isinstance(each[0], ProtocolSetting))
-    assert ("mpyc", tmp_path, 7, 50, 4) in measured
+    assert ("mpyc", 7, 50, 4) in measured
     document = json.loads(result.stdout)
     assert document["peers"][0]["seconds"] == document["rows"][2]["seconds"]
     # One round trip, so its cost cannot be told apart.
