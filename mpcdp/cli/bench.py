@@ -23,6 +23,7 @@ from mpcdp.bench.rounds import RoundsRow, measure_rounds, rounds_document
 from mpcdp.bench.rounds_setting import RoundsSetting
 from mpcdp.bench.setting import Sampler, Setting
 from mpcdp.cli.bench_protocol import protocol
+from mpcdp.cli.progress import NoProgress, progress_console
 
 __all__ = ["app"]
 
@@ -63,16 +64,17 @@ def noise(
     runs: Annotated[int, typer.Option(min=1, help="Runs of which the median counts.")] = 3,
     crypten_limit: Annotated[int, typer.Option(min=0, help="Largest dimension at which CrypTen runs too.")] = 100_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    quiet: NoProgress = False,
 ) -> None:
     """Measure the noise samplers: real processes on loopback, mutual TLS, a dealer apart, CrypTen's own beside them.
 
     Example: mpcdp bench noise --dimension 100000 --parties 2 --sampler gaussian --runs 5
     """
-    console = Console(stderr=as_json)
+    console, working = Console(stderr=as_json), progress_console(quiet=quiet)
     rows = []
     with _cleaning_up_when_terminated():
         for setting in _settings(sampler, parties, dimension, runs, crypten_limit):
-            with console.status(f"{setting.sampler}, {setting.parties} parties, {setting.dimension:,} samples"):
+            with working.status(f"{setting.sampler}, {setting.parties} parties, {setting.dimension:,} samples"):
                 rows.append(measure(setting, notes=_notes(setting, crypten_limit)))
     if as_json:
         typer.echo(json.dumps(document(rows)))
@@ -91,19 +93,20 @@ def rounds(
     joint_limit: Annotated[int, typer.Option(min=0, help="Most samples of joint noise for a session.")] = 1_000_000,
     upload_limit: Annotated[int, typer.Option(min=0, help="Most coordinates uploaded in a round.")] = 20_000_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    quiet: NoProgress = False,
 ) -> None:
     """Measure training rounds: the product's own roles as processes on loopback, beside plain sums and a loop.
 
     Example: mpcdp bench rounds --dimension 10000 --owners 100 --parties 3 --noise joint --rounds 50
     """
-    console = Console(stderr=as_json)
+    console, working = Console(stderr=as_json), progress_console(quiet=quiet)
     everything = [RoundsSetting(d, m, k, n.value, rounds) for n, k, m, d in product(noise, parties, owners, dimension)]
     settings = [each for each in everything if not _too_large(each, joint_limit, upload_limit)]
     notes = [note for each in everything if (note := _too_large(each, joint_limit, upload_limit))]
     rows = []
     with _cleaning_up_when_terminated():
         for number, setting in enumerate(settings, 1):
-            with console.status(
+            with working.status(
                 f"{number} of {len(settings)}: {setting.noise} noise, {setting.parties} parties, {setting.owners:,} "
                 f"owners, {setting.dimension:,} coordinates"
             ):
@@ -122,19 +125,20 @@ def check(
     length_bits: Annotated[int, typer.Option(min=1, max=60, help="Honest vectors' length, ring units, log2.")] = 31,
     runs: Annotated[int, typer.Option(min=1, help="Runs of which the median counts.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    quiet: NoProgress = False,
 ) -> None:
     """Measure the contribution check: real processes on loopback, mutual TLS, a dealer apart.
 
     Example: mpcdp bench check --dimension 10000 --owners 100 --parties 3
     """
-    console = Console(stderr=as_json)
+    console, working = Console(stderr=as_json), progress_console(quiet=quiet)
     rows = []
     with _cleaning_up_when_terminated():
         for count, owner_count, size in product(parties, owners, dimension):
             setting = CheckSetting.of(
                 parties=count, dimension=size, owners=owner_count, length_bits=length_bits, runs=runs
             )
-            with console.status(f"{count} parties, {owner_count:,} owners, {size:,} coordinates"):
+            with working.status(f"{count} parties, {owner_count:,} owners, {size:,} coordinates"):
                 rows.append(measure_check(setting))
     if as_json:
         typer.echo(json.dumps(check_document(rows)))

@@ -29,6 +29,7 @@ from mpcdp.bench.protocol_results import (
 )
 from mpcdp.bench.slow_network import Link
 from mpcdp.bench.upload_simulation import simulate_uploads
+from mpcdp.cli.progress import NoProgress, progress_console
 from mpcdp.errors import ConfigError, PeerError
 
 __all__ = ["protocol", "star"]
@@ -71,6 +72,7 @@ def protocol(
     quick: Annotated[bool, typer.Option("--quick", help="Smaller settings where nothing else is said.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write everything as one page.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    quiet: NoProgress = False,
 ) -> None:
     """Measure whole sessions of output perturbation: real processes, mutual TLS, slow networks, other libraries beside.
 
@@ -81,7 +83,7 @@ def protocol(
     """
     if html is not None and not html.parent.is_dir():
         raise ConfigError(f"--html {html}: there is no folder {html.parent}")
-    console = Console(stderr=as_json)
+    console, working = Console(stderr=as_json), progress_console(quiet=quiet)
     dimensions = dimension or (_QUICK_DIMENSIONS if quick else _DIMENSIONS)
     settings = star(
         owners or (_QUICK_OWNERS if quick else _OWNERS),
@@ -91,13 +93,13 @@ def protocol(
         bandwidth or ([] if quick else _BANDWIDTHS),
     )
     notes = ["loopback on one machine: all processes share its cores, so a session of several machines is faster"]
-    measured = _measure(settings, sessions, notes, console)
+    measured = _measure(settings, sessions, notes, working)
     rows = list(measured.values())
     work = replace(settings[0], dimension=dimensions[-1])
-    others = _others(work, runs, console) if peers else []
+    others = _others(work, runs, working) if peers else []
     model = _model(rows, notes)
     count = many if many is not None else (_QUICK_MANY if quick else _MANY)
-    predicted = _many(rows, model, count, notes, console) if count else None
+    predicted = _many(rows, model, count, notes, working) if count else None
     command = shlex.join(["mpcdp", *sys.argv[1:]])
     ours = [our_result(measured[work])] if work in measured else []
     results = ProtocolResults(rows, [*ours, *others], model, predicted, notes, command)

@@ -2,11 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["progress_bar", "progress_bars"]
+__all__ = ["NoProgress", "progress_bar", "progress_bars", "progress_console"]
+
+NoProgress = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+"""The option of commands whose output is what they measure."""
+
+
+def progress_console(*, quiet: bool) -> Console:
+    """Return where progress is shown: standard error, or nowhere."""
+    return Console(stderr=True, quiet=quiet)
 
 
 def progress_bars(console: Console, *, quiet: bool) -> Progress:
@@ -40,6 +50,6 @@ def progress_bar(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[in
     Yields:
         What moves the bar on by a number of steps.
     """
-    with progress_bars(Console(stderr=True), quiet=quiet) as progress:
+    with progress_bars(progress_console(quiet=quiet), quiet=quiet) as progress:
         bar = progress.add_task(what, total=total)
         yield lambda steps: progress.advance(bar, steps)

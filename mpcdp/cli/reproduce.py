@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from mpcdp.cli.progress import NoProgress, progress_console
 from mpcdp.errors import MpcdpError
 from mpcdp.reproduce.combined_report import write_report
 from mpcdp.reproduce.deviations import explanations
@@ -65,6 +66,7 @@ def figures(
     output: _OUTPUT = Path("mpcdp-figures"),
     runs: _RUNS = None,
     seed: _SEED = FULL.seed,
+    quiet: NoProgress = False,
     real: Annotated[bool, typer.Option("--real", help="Also run sessions of real processes and compare.")] = False,
 ) -> None:
     """Reproduce Figures 1 and 2 and Table 1 of the paper, with its calibration and with valid ones.
@@ -74,15 +76,15 @@ def figures(
     from mpcdp.reproduce.iterations import iteration_stages
     from mpcdp.reproduce.sweep import sweep_stages
 
-    begin, console = time.monotonic(), Console()
-    experiments = _load(table, data, _settings(quick, runs, seed), console)
+    begin, console, working = time.monotonic(), Console(), progress_console(quiet=quiet)
+    experiments = _load(table, data, _settings(quick, runs, seed), working)
     stages = [stage for each in experiments for stage in (*iteration_stages(each), *sweep_stages(each))]
-    points = _work(stages, console)
+    points = _work(stages, working)
     sessions = []
     if real:
         for each in experiments:
             for method in real_methods(regression=each.table.regression):
-                with console.status(f"{each.table.title}: {method}, real processes"):
+                with working.status(f"{each.table.title}: {method}, real processes"):
                     sessions += run_for_real(each, method)
     results = Results(
         command=_command(), seconds=time.monotonic() - begin, experiments=experiments, points=points, real=sessions
@@ -105,6 +107,7 @@ def frontier(
     output: _OUTPUT = Path("mpcdp-frontier"),
     runs: _RUNS = None,
     seed: _SEED = FULL.seed,
+    quiet: NoProgress = False,
 ) -> None:
     """Draw accuracy over epsilon: ours, the paper's, noise of every owner's own, and central training on all records.
 
@@ -115,14 +118,14 @@ def frontier(
     from mpcdp.reproduce.central import left_out
     from mpcdp.reproduce.frontier import frontier_stages
 
-    begin, console = time.monotonic(), Console()
-    with console.status("libraries to compare with"):
+    begin, console, working = time.monotonic(), Console(), progress_console(quiet=quiet)
+    with working.status("libraries to compare with"):
         missing = left_out()
     for library, reason in missing.items():
         console.print(f"{library} is left out: {reason}")
-    experiments = _load(table, data, _settings(quick, runs, seed), console)
+    experiments = _load(table, data, _settings(quick, runs, seed), working)
     stages = [stage for each in experiments for stage in frontier_stages(each, left_out=missing)]
-    points = _work(stages, console)
+    points = _work(stages, working)
     seconds = time.monotonic() - begin
     save_frontier(experiments, points, output, command=_command(), seconds=seconds, left_out=missing)
     page = write_report([output], output / "report.html")

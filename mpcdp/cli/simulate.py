@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mpcdp.cli.progress import progress_bar
+from mpcdp.cli.progress import NoProgress, progress_bar
 from mpcdp.data.dataset import Dataset
 from mpcdp.data.table import read_dataset
 from mpcdp.errors import InputError
@@ -24,7 +24,7 @@ def simulate(
     test: Annotated[Path, typer.Option(help="Table with labels that models are judged on.")],
     runs: Annotated[int, typer.Option(min=1, help="Runs, each with noise of its own.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    quiet: NoProgress = False,
 ) -> None:
     """Run a task's learning in the clear, again and again, on public data.
 

@@ -24,7 +24,10 @@ NO_JSON = {
     "reproduce report": "it writes a page, from what is JSON already",
     "noise discard": "it asks before it destroys; its output is one sentence",
 }
-LONG_WORK = {"demo", "noise fill", "run", "simulate"}
+LONG_WORK = {
+    *("demo", "run", "simulate", "noise fill", "reproduce figures", "reproduce frontier"),
+    *("bench noise", "bench rounds", "bench check", "bench protocol"),
+}
 
 
 def _walk(path: tuple[str, ...], command: Any) -> Iterator[tuple[str, Any]]:
