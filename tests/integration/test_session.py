@@ -154,7 +154,7 @@ def test_a_task_runs_once(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("missing", ["party-2", "dealer", "owner-2"])
 def test_a_process_missing_at_the_start_is_named(tmp_path: Path, missing: str) -> None:
-    made = make_network(tmp_path, task_document([10, 10], parties=2, start_seconds=5.0))
+    made = make_network(tmp_path, task_document([10, 10], parties=2, start_seconds=15.0))
     with made.processes() as network:
         network.start(*(name for name in network.names if name != missing))
         results = _by_name(network.wait(DEADLINE))
