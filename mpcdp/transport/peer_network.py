@@ -99,7 +99,7 @@ class PeerNetwork(ABC):
         )
 
     def give_up(self, error: MpcdpError) -> None:
-        """Break the open mesh with an error, open none any more, and wait for no peer."""
+        """Break the open mesh with an error, open none any more, wait for no peer and call none."""
         self._gate.abandon(error)
 
     def greeted(self) -> Mapping[str, tuple[Greeting, float]]:
@@ -128,7 +128,10 @@ class PeerNetwork(ABC):
             PeerUnavailable: the peer was not there within ``connect_seconds`` (final), or its connection broke.
             PeerTimeout: it is there but does not answer.
             IdentityError: it is somebody else, or does not accept this process.
+            MpcdpError: whatever `give_up` was called with.
         """
+        if self._gate.abandoned is not None:
+            raise self._gate.abandoned
         if peer.name not in self._reached:
             self._reach(peer)
             self._reached.add(peer.name)

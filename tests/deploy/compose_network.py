@@ -28,6 +28,7 @@ __all__ = ["ComposeNetwork", "Sockets", "why_not"]
 _PROGRAMS = ("ip", "nsenter", "unshare", "setpriv", "mount", "chroot")
 _TEMPORARY = "/tmp"  # noqa: S108 (a folder of the service's own)
 _LISTEN = "0A"
+_CONNECTED = "01"
 
 
 def why_not() -> str | None:
@@ -130,7 +131,8 @@ class ComposeNetwork:
             except OSError:
                 return
             if not table.startswith("tcp"):
-                sockets.others |= {f"{table}: {line}" for line in lines}
+                # A connected UDP socket takes datagrams of its peer alone: gRPC asks a name server for a moment.
+                sockets.others |= {f"{table}: {line}" for line in lines if line.split()[3] != _CONNECTED}
                 continue
             entries = [line.split() for line in lines]
             sockets.listening |= {int(entry[1].rpartition(":")[2], 16) for entry in entries if entry[3] == _LISTEN}

@@ -18,7 +18,7 @@ from mpcdp.reproduce.tables import BenchmarkTable
 from mpcdp.simulation import simulate
 from mpcdp.task import Task
 
-pytestmark = [pytest.mark.data, pytest.mark.slow]
+pytestmark = [pytest.mark.data, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 RUNS = 10
 OWNERS = 10

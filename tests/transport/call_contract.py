@@ -395,6 +395,18 @@ class CallContract:
             party.enrol("", _ENROLMENT)
         assert time.monotonic() - start < 2
 
+    def test_who_gives_up_calls_nobody_any_more(self, world: NetworkWorld) -> None:
+        """A thread that repeats its call until it is answered must not keep a process that ends."""
+        asked = []
+        world.serve("compute-0", StubService(enrol=lambda *_: asked.append(1)))
+        network = world.network(member("owner-0"))
+        party = network.compute_party("compute-0")
+        party.enrol("", _ENROLMENT)
+        network.give_up(ProcessStopped("stopped by SIGTERM"))
+        with raises(ProcessStopped, "stopped by SIGTERM"):
+            party.enrol("", _ENROLMENT)
+        assert asked == [1]
+
     def test_every_call_has_its_deadline(self, world: NetworkWorld) -> None:
         over = threading.Event()
 

@@ -9,7 +9,7 @@ from typing import Self
 import grpc
 
 from mpcdp.config import TlsFiles
-from mpcdp.errors import ConfigError
+from mpcdp.errors import ConfigError, PeerUnavailable
 from mpcdp.transport.channel import Limits, Member, Services
 from mpcdp.transport.grpc.client import GrpcStream
 from mpcdp.transport.grpc.options import channel_options, path_of
@@ -69,6 +69,7 @@ class GrpcNetwork(PeerNetwork):
         self._credentials = load_credentials(tls, name=me.certificate)
         self._lock = threading.Lock()
         self._channels: dict[str, grpc.Channel] = {}
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -79,8 +80,9 @@ class GrpcNetwork(PeerNetwork):
         self.close()
 
     def close(self) -> None:
-        """Close all connections to others; what is under way on them fails."""
+        """Close all connections to others; what is under way on them fails, and so does every later call."""
         with self._lock:
+            self._closed = True
             for channel in self._channels.values():
                 channel.close()
             self._channels.clear()
@@ -113,6 +115,8 @@ class GrpcNetwork(PeerNetwork):
 
     def _channel(self, peer: Member) -> grpc.Channel:
         with self._lock:
+            if self._closed:
+                raise PeerUnavailable(peer.name, f"{self._me.name} has closed its connections", final=True)
             if peer.name not in self._channels:
                 if peer.name not in self._addresses:
                     raise ConfigError(f'{peer.name} has no address: add {peer.name} = "host:port" under [peers]')
