@@ -199,7 +199,7 @@ class Network(Protocol):
         ...
 
     def give_up(self, error: MpcdpError) -> None:
-        """Wait for nobody and call nobody any more: whoever waits for a peer or a message, or calls, gets this error."""
+        """Wait for nobody and call nobody any more: who waits for a peer or a message, or calls, gets this error."""
         ...
 
     def bytes_sent(self) -> Mapping[str, int]:
