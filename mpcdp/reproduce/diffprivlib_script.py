@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+__all__ = ["main"]
+
 
 def _logistic(job: dict[str, Any], record_count: int) -> Any:
     from diffprivlib.models import LogisticRegression
