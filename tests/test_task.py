@@ -91,6 +91,14 @@ def test_per_party_noise_needs_no_dealer(load: Callable[[str], Task]) -> None:
 # -- what is refused -------------------------------------------------------------------------------------------------
 
 
+def _fault(load: Callable[[str], Task], text: str, old: str, new: str) -> str:
+    """Replace one place of a task's text, and return why that is refused."""
+    assert text.count(old) == 1
+    with pytest.raises(TaskError) as error:
+        load(text.replace(old, new))
+    return str(error.value)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
@@ -159,10 +167,7 @@ def test_per_party_noise_needs_no_dealer(load: Callable[[str], Task]) -> None:
 def test_a_fault_names_field_expectation_and_what_was_found(
     load: Callable[[str], Task], old: str, new: str, expected: str
 ) -> None:
-    assert _TEXT.count(old) == 1
-    with pytest.raises(TaskError) as error:
-        load(_TEXT.replace(old, new))
-    assert expected in str(error.value)
+    assert expected in _fault(load, _TEXT, old, new)
 
 
 @pytest.mark.parametrize("count", [0, 1, 6])
@@ -482,10 +487,7 @@ def test_a_plan_of_updates_protects_owners_over_all_rounds() -> None:
     ],
 )
 def test_a_fault_in_a_task_of_updates_is_named(load: Callable[[str], Task], old: str, new: str, expected: str) -> None:
-    assert _UPDATES_TEXT.count(old) == 1
-    with pytest.raises(TaskError) as error:
-        load(_UPDATES_TEXT.replace(old, new))
-    assert expected in str(error.value)
+    assert expected in _fault(load, _UPDATES_TEXT, old, new)
 
 
 @pytest.mark.parametrize(
@@ -498,7 +500,4 @@ def test_a_fault_in_a_task_of_updates_is_named(load: Callable[[str], Task], old:
 def test_a_task_with_tables_has_a_schema_and_no_coordinates(
     load: Callable[[str], Task], old: str, new: str, expected: str
 ) -> None:
-    assert _TEXT.count(old) == 1
-    with pytest.raises(TaskError) as error:
-        load(_TEXT.replace(old, new))
-    assert expected in str(error.value)
+    assert expected in _fault(load, _TEXT, old, new)

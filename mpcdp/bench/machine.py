@@ -10,9 +10,14 @@ from typing import Any
 
 from mpcdp import __version__
 
-__all__ = ["where_measured"]
+__all__ = ["typed_command", "where_measured"]
 
 _LIBRARIES = ("crypten", "torch", "numpy", "grpcio", "protobuf", "cryptography")
+
+
+def typed_command() -> str:
+    """Return the command that this process was started with, as it was typed."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def where_measured(*others: str) -> dict[str, Any]:
@@ -22,7 +27,7 @@ def where_measured(*others: str) -> dict[str, Any]:
         others: further libraries that count; those that are not installed are said to be "not installed".
     """
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": typed_command(),
         "machine": _machine(),
         "versions": {
             "mpcdp": __version__,

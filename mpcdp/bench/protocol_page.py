@@ -22,7 +22,7 @@ def results_page(results: ProtocolResults) -> Page:
             Section(
                 "Sessions",
                 [
-                    Command(results.command),
+                    Command(where["command"]),
                     Text(
                         "Output perturbation with joint noise: every role a process on this machine, mutual TLS, "
                         "owners sharing processes. Time: of all phases, from when the last party was up to the "

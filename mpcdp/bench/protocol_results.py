@@ -71,7 +71,6 @@ class ProtocolResults:
         model: fitted to the rows without a limit on bandwidth, None if it could not be.
         many: very many owners, None if that was not asked for, or there is no model.
         notes: what to know.
-        command: as typed.
     """
 
     rows: Sequence[ProtocolRow]
@@ -79,12 +78,10 @@ class ProtocolResults:
     model: CostModel | None
     many: ManyOwners | None
     notes: Sequence[str]
-    command: str
 
     def document(self) -> dict[str, Any]:
         """Return what ``--json`` prints."""
         return {
-            "command": self.command,
             "rows": [asdict(row) for row in self.rows],
             "peers": [asdict(peer) for peer in self.peers],
             "model": None if self.model is None else asdict(self.model),

@@ -1,7 +1,6 @@
 """One process of a session that is measured: ``python -m mpcdp.bench.rounds_worker FOLDER NAME``."""
 
 import os
-import resource
 import sys
 import threading
 import time
@@ -29,6 +28,7 @@ from mpcdp.roles.coordinator import Coordinator
 from mpcdp.roles.dealer import Dealer
 from mpcdp.roles.journal import PartyJournal
 from mpcdp.roles.owner import Owner
+from mpcdp.roles.process import open_many_files
 from mpcdp.roles.session import limits_of
 from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.task import Task
@@ -53,8 +53,7 @@ def main(folder: Path, name: str) -> int:
     """
     end_with_parent()
     _log_as_processes_do()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    open_many_files()
     try:
         _World(folder).run(name).save(folder / name / "report.json")
     except MpcdpError as error:

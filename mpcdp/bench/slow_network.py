@@ -8,7 +8,6 @@ packets, TCP's slow start and congestion control, and the bytes that TCP and IP 
 
 import asyncio
 import math
-import resource
 import select
 import selectors
 import threading
@@ -18,6 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
+
+from mpcdp.roles.process import open_many_files
 
 __all__ = ["FAST", "Line", "Link", "SlowNetwork"]
 
@@ -105,9 +106,7 @@ class SlowNetwork:
         self._ends: set[_End] = set()
 
     def __enter__(self) -> Self:
-        # Every connection that is forwarded takes two files.
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        open_many_files()  # every connection that is forwarded takes two
         self._thread.start()
         return self
 

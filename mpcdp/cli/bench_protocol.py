@@ -1,8 +1,6 @@
 """``mpcdp bench protocol``: what a whole session costs, on good and bad networks, and what other libraries take."""
 
 import json
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -100,9 +98,8 @@ def protocol(
     model = _model(rows, notes)
     count = many if many is not None else (_QUICK_MANY if quick else _MANY)
     predicted = _many(rows, model, count, notes, working) if count else None
-    command = shlex.join(["mpcdp", *sys.argv[1:]])
     ours = [our_result(measured[work])] if work in measured else []
-    results = ProtocolResults(rows, [*ours, *others], model, predicted, notes, command)
+    results = ProtocolResults(rows, [*ours, *others], model, predicted, notes)
     if html is not None:
         html.write_text(results_page(results).render(), encoding="utf-8")
     if as_json:

@@ -1,7 +1,5 @@
 """``mpcdp reproduce``: the paper's figures again, and what privacy costs beside other ways."""
 
-import shlex
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from mpcdp.bench.machine import typed_command
 from mpcdp.cli.progress import NoProgress, progress_console
 from mpcdp.errors import MpcdpError
 from mpcdp.reproduce.combined_report import write_report
@@ -87,7 +86,7 @@ def figures(
                 with working.status(f"{each.table.title}: {method}, real processes"):
                     sessions += run_for_real(each, method)
     results = Results(
-        command=_command(), seconds=time.monotonic() - begin, experiments=experiments, points=points, real=sessions
+        command=typed_command(), seconds=time.monotonic() - begin, experiments=experiments, points=points, real=sessions
     )
     page = results.save(output)
     _print_deviations(results, console)
@@ -127,7 +126,7 @@ def frontier(
     stages = [stage for each in experiments for stage in frontier_stages(each, left_out=missing)]
     points = _work(stages, working)
     seconds = time.monotonic() - begin
-    save_frontier(experiments, points, output, command=_command(), seconds=seconds, left_out=missing)
+    save_frontier(experiments, points, output, command=typed_command(), seconds=seconds, left_out=missing)
     page = write_report([output], output / "report.html")
     errors = {each.table.name for each in experiments if each.table.regression}
     cost = [list(COST_HEADER), *cost_rows(points, errors=errors)]
@@ -191,11 +190,6 @@ def _progress(console: Console) -> Iterator[Progress]:
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         yield progress
-
-
-def _command() -> str:
-    """Return the command as it was typed."""
-    return shlex.join(["mpcdp", *sys.argv[1:]])
 
 
 def _print_deviations(results: Results, console: Console) -> None:

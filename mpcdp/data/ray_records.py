@@ -11,7 +11,7 @@ nothing here starts one.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from mpcdp.data.dataset import BlockFunction, Dataset, map_in_order
 from mpcdp.data.records import ParquetRecords, cut_into_blocks
 from mpcdp.data.schema import Schema
 from mpcdp.data.table import dataset_of, iterate_values
-from mpcdp.data.text_columns import parquet_files, parquet_record_counts
 from mpcdp.errors import ConfigError, DataError
 
 __all__ = ["RayRecords"]
@@ -57,7 +56,7 @@ class RayRecords(ParquetRecords):
 
     def __init__(self, folder: Path, schema: Schema, *, address: str) -> None:
         super().__init__(folder, schema)
-        self._groups = _row_groups(folder)
+        self._groups = _in_order(self._row_groups)
         _connect(address)
 
     def map_blocks(self, function: BlockFunction, size: int) -> Iterator[NDArray[np.float64]]:
@@ -120,18 +119,17 @@ class _PartOfTable:
                 row = group.first
                 for values in iterate_values(group.file, self.schema, row_group=group.number):
                     piece = dataset_of(values, self.schema)
-                    inside = np.arange(row, row + piece.record_count)
-                    chosen = (inside >= first) & (inside < end)
+                    start, stop = max(first - row, 0), min(end - row, piece.record_count)
                     row += piece.record_count
-                    if chosen.any():
-                        yield piece.select(chosen)
+                    if start < stop:
+                        yield piece.part(start, stop)
 
 
-def _row_groups(folder: Path) -> tuple[_RowGroup, ...]:
+def _in_order(counts: Mapping[Path, Sequence[int]]) -> tuple[_RowGroup, ...]:
     groups, row = [], 0
-    for file in parquet_files(folder.absolute()):
-        for number, count in enumerate(parquet_record_counts(file)):
-            groups.append(_RowGroup(file, number, row, row + count))
+    for file, counts_of_file in counts.items():
+        for number, count in enumerate(counts_of_file):
+            groups.append(_RowGroup(file.absolute(), number, row, row + count))
             row += count
     return tuple(groups)
 

@@ -76,10 +76,11 @@ class ParquetRecords:
     def __init__(self, folder: Path, schema: Schema) -> None:
         self._folder = folder
         self._schema = schema
-        self.record_count = sum(sum(parquet_record_counts(file)) for file in parquet_files(folder))
+        self._row_groups = {file: parquet_record_counts(file) for file in parquet_files(folder)}
+        self.record_count = sum(map(sum, self._row_groups.values()))
         if self.record_count == 0:
             raise DataError(f"table {folder}: its files hold no records; at least one is needed")
-        for file in parquet_files(folder):
+        for file in self._row_groups:
             next(iterate_values(file, schema), None)  # every file's header is looked at before a session
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ from mpcdp.config import OwnerConfig, load_config
 from mpcdp.data.updates import UpdateFolder
 from mpcdp.errors import ConfigError, InputError, ProtocolError, RefusedError
 from mpcdp.flower.arrays import flat
-from mpcdp.task import load_task
+from mpcdp.flower.task import load_task_of_updates
 
 __all__ = ["ShareUpdates"]
 
@@ -53,9 +53,7 @@ class ShareUpdates:
                 f"mpcdp: a reply to {kind!r} would leave in the clear; use SecureFedAvg, which asks none"
             )
         config = load_config(self._config(context), OwnerConfig)
-        task = load_task(config.task)
-        if task.method_.kind != "update-aggregation":
-            raise InputError(f'{config.task}: method.kind: expected "update-aggregation", got "{task.method_.kind}"')
+        task = load_task_of_updates(config.task)
         folder = UpdateFolder(config.table, dimension=task.method().dimension, patience_seconds=0.0)
         round_index = _round_index(message, task.method().rounds)
         if not folder.stored(round_index):  # else the round is repeated, and has its update

@@ -12,9 +12,9 @@ from flwr.serverapp.strategy import FedAvg
 from mpcdp.config import CoordinatorConfig, load_config
 from mpcdp.errors import InputError, ProtocolError, SessionAborted
 from mpcdp.flower.arrays import flat, moved_by
+from mpcdp.flower.task import load_task_of_updates
 from mpcdp.plan import make_plan
 from mpcdp.roles.releases import SessionReleases
-from mpcdp.task import load_task
 
 __all__ = ["SecureFedAvg"]
 
@@ -37,9 +37,7 @@ class SecureFedAvg(FedAvg):
 
     def __init__(self, coordinator: str | Path, **keys: Any) -> None:
         config = load_config(Path(coordinator), CoordinatorConfig)
-        task = load_task(config.task)
-        if task.method_.kind != "update-aggregation":
-            raise InputError(f'{config.task}: method.kind: expected "update-aggregation", got "{task.method_.kind}"')
+        task = load_task_of_updates(config.task)
         owners = len(task.owners)
         super().__init__(fraction_evaluate=0.0, min_train_nodes=owners, min_available_nodes=owners, **keys)
         self._task = task

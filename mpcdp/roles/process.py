@@ -27,7 +27,7 @@ from mpcdp.task import Task, check_policy, load_task
 if TYPE_CHECKING:
     from mpcdp.transport.grpc import GrpcNetwork
 
-__all__ = ["Process", "end_on_signals", "log_as_json", "open_process", "run_process"]
+__all__ = ["Process", "end_on_signals", "log_as_json", "open_many_files", "open_process", "run_process"]
 
 _Config = TypeVar("_Config", OwnerConfig, ComputePartyConfig, DealerConfig, CoordinatorConfig)
 Entry = Mapping[str, Any]
@@ -78,9 +78,7 @@ def run_process(config_type: type[_Config], start: Callable[[Process[_Config]], 
     progress = Progress()
     limit = log_as_json(observe=progress.note)
     end_on_signals()
-    # Strangers who only connect cost file descriptors: leave them as many as the administrator allows.
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    open_many_files()  # strangers who only connect cost file descriptors
     try:
         process = open_process(config_type, arguments.config)
         structlog.contextvars.bind_contextvars(process=process.config.name, task=process.task.digest.hex()[:16])
@@ -175,6 +173,12 @@ def log_as_json(level: int = logging.INFO, *, observe: Callable[[Entry], None] |
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
     )
     return limit
+
+
+def open_many_files() -> None:
+    """Let this process have as many file descriptors as the administrator allows."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def end_on_signals() -> None:
