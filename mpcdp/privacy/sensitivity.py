@@ -45,6 +45,8 @@ class Sensitivity:
     def to_l1(self, *, dimension: int) -> "Sensitivity":
         """Return the L1 sensitivity that an L2 sensitivity implies: ||x||_1 <= sqrt(d) ||x||_2 (Cauchy-Schwarz).
 
+        Guarantees: the bound is never rounded below sqrt(d) times this one, not even where doubles are subnormal.
+
         Args:
             dimension: number of coordinates d.
 
@@ -55,4 +57,5 @@ class Sensitivity:
             raise ValueError(f"only an L2 sensitivity converts to L1, not one of norm {self.norm.value}")
         if dimension < 1:
             raise ValueError(f"a vector has at least one coordinate, not {dimension}")
-        return Sensitivity(norm=Norm.L1, bound=math.sqrt(dimension) * self.bound, relation=self.relation)
+        root = math.nextafter(math.sqrt(dimension), math.inf)  # at least the real root: math.sqrt rounds to nearest
+        return Sensitivity(norm=Norm.L1, bound=math.nextafter(root * self.bound, math.inf), relation=self.relation)
