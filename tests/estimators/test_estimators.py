@@ -83,6 +83,19 @@ def test_every_owner_pays_for_every_fit_and_the_limit_holds(table: Table, tmp_pa
     assert Federation.in_process(folder=tmp_path).ledger.sessions == 2
 
 
+def test_gaussian_fits_go_on_while_their_composition_is_within_the_limit(table: Table, tmp_path: Path) -> None:
+    """As the owners' own ledgers decide: four fits of epsilon 4 add up to more than 12, and cost less together."""
+    X, y, owners = table
+    federation = Federation.in_process(folder=tmp_path, epsilon_limit=12.0, delta_limit=1e-5)
+    for fits in (1, 2, 3, 4):
+        _logistic(federation, epsilon=4.0, regularization=0.1).fit(X, y, owners=owners)
+        assert federation.ledger.sessions == fits
+    assert federation.ledger.total.epsilon == 16.0
+    with pytest.raises(BudgetError, match="would exceed the limit"):
+        for _ in range(4):
+            _logistic(federation, epsilon=4.0, regularization=0.1).fit(X, y, owners=owners)
+
+
 def test_a_grid_search_is_charged_for_all_of_its_fits(table: Table, federation: Federation) -> None:
     X, y, owners = table
     search = GridSearchCV(_logistic(federation), {"regularization": [0.02, 0.2]}, cv=3, error_score="raise")
