@@ -32,7 +32,7 @@ from mpcdp.secret_sharing.shares import NoiseShare
 from mpcdp.simulation import simulate
 from mpcdp.task import Task
 from mpcdp.transport.in_process import Parcel
-from mpcdp.transport.messages import Aggregate, Enrolment, Release, SessionRef, Upload
+from mpcdp.transport.messages import Aggregate, Attendance, Enrolment, Release, SessionRef, Upload
 
 RECORDS = {"owner-1": 20, "owner-2": 35}
 
@@ -218,6 +218,40 @@ def test_a_task_is_run_once_by_owners_and_by_parties(tmp_path: Path) -> None:
     assert not third.models
     with Ledger(tmp_path / "owner-1" / "ledger.db") as ledger:
         assert ledger.entries() == ()
+
+
+def test_an_owner_that_returns_after_the_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the coordinator while it still tells the parties of the end and afterwards, and by every compute party."""
+    records = {**RECORDS, "owner-3": 10}
+    task = make_task(records, minimum=2, seconds=2.0)
+    world = _world(tmp_path, task)
+    parties, coordinators, enrolments = _party_in_session(world, "party-1", monkeypatch), [], {}
+    attendance = Attendance(task.digest, "owner-1", RECORDS["owner-1"])
+    close, enrol = Coordinator._close_session, ComputeParty.enrol
+
+    def return_before_closing(coordinator: Coordinator, *arguments: Any, **options: Any) -> None:
+        coordinators.append(coordinator)
+        with pytest.raises(ProtocolError, match=r"^the session is over$"):
+            coordinator.attend("owner-1", attendance)
+        close(coordinator, *arguments, **options)
+
+    def keep(party: ComputeParty, caller: str, enrolment: Enrolment) -> Any:
+        enrolments[party._name, caller] = enrolment
+        return enrol(party, caller, enrolment)
+
+    monkeypatch.setattr(Coordinator, "_close_session", return_before_closing)
+    monkeypatch.setattr(ComputeParty, "enrol", keep)
+    world.run(without=("owner-3",))
+    assert not world.errors
+    (coordinator,) = coordinators
+    for owner, count in records.items():  # owner-3 was never there, and comes too late
+        with pytest.raises(ProtocolError, match=r"^the session is over$"):
+            coordinator.attend(owner, Attendance(task.digest, owner, count))
+    assert not coordinator._attending
+    assert {name for name, _ in enrolments} == set(parties) == {"party-1", "party-2", "party-3"}
+    for (name, owner), enrolment in enrolments.items():
+        with pytest.raises(ProtocolError, match="the session is over"):
+            enrol(parties[name], owner, enrolment)
 
 
 def _party_in_session(world: SessionWorld, name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, ComputeParty]:
