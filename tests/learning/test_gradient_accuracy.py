@@ -21,6 +21,8 @@ from mpcdp.task import Task
 pytestmark = [pytest.mark.data, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 RUNS = 10
+FEWER_RUNS = 5
+"""Where there are many owners: a run takes longer there."""
 OWNERS = 10
 
 
@@ -78,6 +80,10 @@ def test_the_rules_reach(tables: Callable[[str], BenchmarkTable], table: str, ep
 
 
 @pytest.mark.parametrize("owners", [100, 1000])
-def test_the_number_of_owners_does_not_matter(tables: Callable[[str], BenchmarkTable], owners: int) -> None:
-    few, many = (accuracy(tables("kddcup99"), epsilon=0.5, owners=count, runs=2) for count in (OWNERS, owners))
-    assert many == pytest.approx(few, abs=0.002)
+@pytest.mark.parametrize(("epsilon", "least"), [(0.1, 0.983), (0.5, 0.987)])
+def test_the_number_of_owners_does_not_matter(
+    tables: Callable[[str], BenchmarkTable], epsilon: float, least: float, owners: int
+) -> None:
+    """As much is demanded of each number of owners as of ten; the records are the same."""
+    reached = accuracy(tables("kddcup99"), epsilon=epsilon, owners=owners, runs=FEWER_RUNS)
+    assert reached >= least, f"{owners} owners at epsilon {epsilon}: {reached:.4f}"
