@@ -280,7 +280,8 @@ class CoordinatorConfig(Config):
     Args:
         role: ``"coordinator"``.
         listen: ``"host:port"`` at which this process answers.
-        validation: public table with labels on which the model is judged after every round; none when absent.
+        validation: public table with labels on which the model is judged after every round, by its quality and its mean
+            loss; none when absent.
     """
 
     role: Literal["coordinator"]

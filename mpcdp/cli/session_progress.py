@@ -1,8 +1,10 @@
 """Running a network's processes from the command line: progress while they run, and what came of it."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
@@ -71,6 +73,12 @@ def _refuse_second_run(network: LocalNetwork, task: Task) -> None:
         )
 
 
+def _described(entry: Mapping[str, Any]) -> str:
+    """Name the bar of the rounds, and how good the model is by now on public records, where the coordinator has any."""
+    loss = entry.get("validation_loss")
+    return "rounds" if loss is None else f"rounds, loss {loss:.4g}"
+
+
 class _Follower:
     """Moves the bars as the coordinator's log grows."""
 
@@ -93,5 +101,10 @@ class _Follower:
                     self._started = True
                     self._progress.start_task(self._rounds)
                 case "round released":
-                    self._progress.update(self._rounds, completed=int(entry["round"]) + 1, total=int(entry["rounds"]))
+                    self._progress.update(
+                        self._rounds,
+                        completed=int(entry["round"]) + 1,
+                        total=int(entry["rounds"]),
+                        description=_described(entry),
+                    )
         self._progress.update(self._joined, completed=len(joined))

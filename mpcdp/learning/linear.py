@@ -64,6 +64,10 @@ class Residuals(Protocol):
         """Return each record's residual, shape (n, K), from scores of shape (n, K) and labels of shape (n,)."""
         ...
 
+    def losses(self, scores: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return each record's loss, shape (n,), from the same."""
+        ...
+
 
 @dataclass(frozen=True)
 class MarginResiduals:
@@ -87,6 +91,9 @@ class MarginResiduals:
         signs = labels[:, np.newaxis]
         return np.asarray(self.loss.derivative(signs * scores) * signs)
 
+    def losses(self, scores: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self.loss.value(labels * scores[:, 0])
+
 
 @dataclass(frozen=True)
 class SoftmaxResiduals:
@@ -108,6 +115,11 @@ class SoftmaxResiduals:
         shares[np.arange(len(labels)), labels.astype(np.int64)] -= 1
         return np.asarray(shares)
 
+    def losses(self, scores: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.float64]:
+        above = scores - scores.max(axis=1, keepdims=True)
+        mine = above[np.arange(len(labels)), labels.astype(np.int64)]
+        return np.asarray(np.log(np.exp(above).sum(axis=1)) - mine)
+
 
 @dataclass(frozen=True)
 class SquaredResiduals:
@@ -127,6 +139,10 @@ class SquaredResiduals:
 
     def residuals(self, scores: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.float64]:
         return scores - labels[:, np.newaxis]
+
+    def losses(self, scores: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.float64]:
+        with np.errstate(over="ignore"):
+            return np.asarray((scores[:, 0] - labels) ** 2 / 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +223,10 @@ class LinearModel:
         for part in dataset.map_blocks(partial(self._block_sum, theta=theta, clipping_norm=clipping_norm), _BLOCK):
             total += part
         return total
+
+    def losses(self, scores: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return each record's loss, shape (n,), from scores of shape (n, K) and labels of shape (n,)."""
+        return self.kind.losses(scores, labels)
 
     def _block_sum(
         self, block: Dataset, first: int, *, theta: NDArray[np.float64], clipping_norm: float

@@ -173,6 +173,14 @@ class ModuleModel:
             )
         return np.asarray(values.numpy(), dtype=np.float64).reshape(len(features), self.outputs)
 
+    def losses(self, scores: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return each record's loss, shape (n,), from scores of shape (n, K) and labels of shape (n,)."""
+        import torch
+
+        with torch.no_grad():
+            values = torch.func.vmap(self._loss_function)(torch.tensor(scores), torch.tensor(labels))
+        return np.asarray(values.numpy(), dtype=np.float64)
+
     def _record_loss(self, flat: "torch.Tensor", row: "torch.Tensor", label: "torch.Tensor") -> "torch.Tensor":
         """Compute one record's loss; `torch.func` maps it over the records."""
         import torch

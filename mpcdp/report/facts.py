@@ -37,6 +37,7 @@ class Facts:
         baseline: what always predicting their most frequent class would reach; None for numbers.
         test_records: how many these are.
         rounds: per round that was judged: epsilon so far and quality on public validation records.
+        losses: likewise, epsilon so far and their mean loss.
     """
 
     model: TrainedModel
@@ -47,6 +48,7 @@ class Facts:
     baseline: float | None
     test_records: int
     rounds: tuple[tuple[float, float], ...]
+    losses: tuple[tuple[float, float], ...]
 
     @property
     def success(self) -> float:
@@ -105,7 +107,7 @@ def gather(
         state: its state folder: the released model and, at an owner, the ledger.
         limit: what the owner granted, from its config.
         test: public table with labels.
-        log: a coordinator's log, which has the quality of every round on public validation records.
+        log: a coordinator's log, which has quality and loss of every round on public validation records.
 
     Raises:
         InputError: there is no model, or a file cannot be read.
@@ -139,11 +141,12 @@ def gather(
         accuracy=accuracy,
         baseline=baseline,
         test_records=count,
-        rounds=() if log is None else _judged_rounds(log, model),
+        rounds=() if log is None else _judged_rounds(log, model, "validation"),
+        losses=() if log is None else _judged_rounds(log, model, "validation_loss"),
     )
 
 
-def _judged_rounds(log: Path, model: TrainedModel) -> tuple[tuple[float, float], ...]:
+def _judged_rounds(log: Path, model: TrainedModel, figure: str) -> tuple[tuple[float, float], ...]:
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
@@ -151,9 +154,11 @@ def _judged_rounds(log: Path, model: TrainedModel) -> tuple[tuple[float, float],
     digest = model.task_digest[:16]
     entries = (entry for line in lines if (entry := _parsed(line)) is not None)
     return tuple(
-        (float(entry["epsilon"]), float(entry["validation"]))
+        (float(entry["epsilon"]), float(entry[figure]))
         for entry in entries
-        if entry.get("event") == "round released" and "validation" in entry and entry.get("task", digest) == digest
+        if entry.get("event") == "round released"
+        and entry.get(figure) is not None
+        and entry.get("task", digest) == digest
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mpcdp.privacy.spending import Spending
 from mpcdp.report.facts import Facts
-from mpcdp.report.pictures import budget_bar, quality_curve, trade_off
+from mpcdp.report.pictures import budget_bar, curve, trade_off
 
 __all__ = ["render"]
 
@@ -30,7 +30,11 @@ def render(facts: Facts) -> str:
         is_update=is_update,
         is_number=not is_update and facts.model.record_schema.label.kind == "number",
         trade_off=Markup(trade_off(epsilon=privacy.epsilon, delta=privacy.delta)),  # noqa: S704 (numbers only)
-        curve=Markup(quality_curve(facts.rounds)) if len(facts.rounds) > 1 else None,  # noqa: S704
+        curves=[
+            Markup(curve(rounds, what))  # noqa: S704
+            for what, rounds in (("quality", facts.rounds), ("loss", facts.losses))
+            if len(rounds) > 1
+        ],
         bar=Markup(budget_bar(used)) if used is not None else None,  # noqa: S704
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mpcdp.privacy.attacks import true_positive_bound
 
-__all__ = ["budget_bar", "quality_curve", "trade_off"]
+__all__ = ["budget_bar", "curve", "trade_off"]
 
 _POINTS = 200
 _SIZE = 260
@@ -25,8 +25,8 @@ def trade_off(*, epsilon: float, delta: float) -> str:
     )
 
 
-def quality_curve(rounds: Sequence[tuple[float, float]]) -> str:
-    """Draw the quality on public records over the epsilon spent so far."""
+def curve(rounds: Sequence[tuple[float, float]], what: str) -> str:
+    """Draw a figure of public records, ``what``, over the epsilon spent so far."""
     most = max(epsilon for epsilon, _ in rounds)
     values = [value for _, value in rounds]
     low, high = min(values), max(values)
@@ -35,7 +35,7 @@ def quality_curve(rounds: Sequence[tuple[float, float]]) -> str:
     return _frame(
         f'<path d="{_path(points)}" class="bound"/>',
         "epsilon so far",
-        "quality on public records",
+        f"{what} on public records",
         ("0", f"{most:.3g}"),
         (f"{low:.3f}", f"{high:.3f}"),
     )

@@ -3,6 +3,7 @@
 It sees sizes, timing and releases. It can stop a run; it cannot weaken privacy, which owners and parties enforce.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -40,6 +41,7 @@ from mpcdp.roles.session import (
 from mpcdp.roles.training import Training, owner_names
 from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.task import Task
+from mpcdp.task.methods import linear_model_of
 from mpcdp.transport.channel import ComputePartyService, DealerService, Network
 from mpcdp.transport.messages import (
     Aborted,
@@ -280,14 +282,23 @@ class Coordinator(OwnerDesk):
             _log.warning("owners left out", round=round_index, owners=", ".join(owner_names(self._task, left_out)))
         return releases[0]
 
-    def _judged(self, training: Training) -> dict[str, float]:
-        """Return how good the model is by now on the public validation records, to be logged."""
+    def _judged(self, training: Training) -> dict[str, float | None]:
+        """Return how good the model is by now on the public validation records, to be logged.
+
+        Their quality, and their mean loss as it is trained with, without the regulariser; None where that is no finite
+        number, which JSON does not have.
+        """
         if self._validation is None:
             return {}
-        label = self._task.schema_.label
+        label, labels = self._task.schema_.label, self._validation.labels
         module = self._task.module()
         values = scores(training.state.model, self._validation.features, label=label, module=module)
-        return {"validation": round(quality(values, self._validation.labels, label=label), 6)}
+        trained = module or linear_model_of(self._task)
+        loss = float(np.mean(trained.losses(values.reshape(len(labels), -1), labels)))
+        return {
+            "validation": round(quality(values, labels, label=label), 6),
+            "validation_loss": round(loss, 6) if math.isfinite(loss) else None,
+        }
 
     def _close_session(self, ref: SessionRef, reason: str | None, *, gone: str = "") -> None:
         """Tell the parties and the dealer that it is over; who is gone does not matter."""

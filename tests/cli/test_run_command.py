@@ -14,7 +14,8 @@ import pytest
 import tomli_w
 from rich.console import Console
 
-from mpcdp.cli.session_progress import _refuse_second_run, run_network
+from mpcdp.cli.progress import progress_bars
+from mpcdp.cli.session_progress import _Follower, _refuse_second_run, run_network
 from mpcdp.errors import PeerError, ProcessStopped
 from mpcdp.learning.model import PrivacyStatement, TrainedModel
 from mpcdp.local_network import LocalNetwork
@@ -157,3 +158,18 @@ def test_a_network_runs_and_its_second_run_is_refused(folder: Path) -> None:
     assert again.returncode == 3
     assert "runs once only" in again.stderr
     assert time.monotonic() - begin < 60  # nobody waits for the 240 seconds of the task
+
+
+def test_progress_shows_the_loss_on_public_records(folder: Path) -> None:
+    log, task = folder / "net" / "coordinator" / "log.jsonl", load_task(folder / "net" / "task.toml")
+    described: list[tuple[dict[str, float | None], str]] = [
+        ({}, "rounds"),
+        ({"validation": 0.9, "validation_loss": 0.34567}, "rounds, loss 0.3457"),
+        ({"validation": 0.9, "validation_loss": None}, "rounds"),
+    ]
+    for figures, words in described:
+        log.write_text(json.dumps({"event": "round released", "round": 1, "rounds": 3, **figures}) + "\n")
+        with progress_bars(Console(), quiet=True) as progress:
+            _Follower(LocalNetwork(folder / "net"), task, progress).update()
+            bar = progress.tasks[1]
+        assert (bar.description, bar.completed, bar.total) == (words, 2, 3)

@@ -70,6 +70,7 @@ def test_every_round_is_noised_and_what_was_spent_is_told(tmp_path: Path, noise:
     assert released[-1]["epsilon"] == pytest.approx(2.0)
     assert {entry["owners"] for entry in released} == {2}
     assert all(0.3 < entry["validation"] <= 1 for entry in released)
+    assert all(0 < entry["validation_loss"] < 3 for entry in released)
     models = _models(made)
     assert all(np.array_equal(model, models[0]) for model in models)
     if noise == "joint":

@@ -8,6 +8,11 @@ from torch.nn import functional
 A_NUMBER = 3
 
 
+def linear(*, inputs: int, outputs: int) -> Any:
+    """A module, to go with a loss."""
+    return torch.nn.Linear(inputs, outputs, bias=False)
+
+
 def logistic_again(scores: Any, label: Any) -> Any:
     return torch.log1p(torch.exp(-label * scores[0]))
 
@@ -31,6 +36,12 @@ def absolute(scores: Any, label: Any) -> Any:
 
 def hinge(scores: Any, label: Any) -> Any:
     return torch.relu(1 - label * scores[0])
+
+
+def rounded_hinge(scores: Any, label: Any) -> Any:
+    """The Huber loss of a margin, its rounded part from 0.5 to 1.5."""
+    short = (1.5 - label * scores[0]).clamp(min=0)
+    return torch.where(short < 1, short**2 / 2, short - 0.5)
 
 
 def with_three_arguments(scores: Any, label: Any, weight: Any) -> Any:

@@ -15,7 +15,7 @@ from mpcdp.errors import TaskError
 from mpcdp.learning import module_model
 from mpcdp.learning.gradient_perturbation import GradientPerturbation
 from mpcdp.learning.linear import LinearModel, MarginResiduals, SoftmaxResiduals, SquaredResiduals
-from mpcdp.learning.losses import LogisticLoss
+from mpcdp.learning.losses import HuberSvmLoss, LogisticLoss
 from mpcdp.learning.module_model import ModuleModel
 
 KEY = bytes(32)
@@ -82,6 +82,30 @@ def test_a_linear_module_has_the_gradients_in_closed_form(
     point = np.random.default_rng(1).normal(size=4 * outputs)
     ours, theirs = (model.clipped_sum(table(classes), point, clipping_norm=clipping_norm) for model in (module, closed))
     np.testing.assert_allclose(ours, theirs, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("classes", "loss", "outputs", "residuals"),
+    [
+        (2, "cross-entropy", 1, MarginResiduals(LogisticLoss())),
+        (2, "record_losses:rounded_hinge", 1, MarginResiduals(HuberSvmLoss(width=0.5))),
+        (3, "cross-entropy", 3, SoftmaxResiduals(3)),
+        (0, "squared-error", 1, SquaredResiduals()),
+    ],
+)
+def test_losses_are_those_whose_gradients_are_added_up(classes: int, loss: str, outputs: int, residuals: Any) -> None:
+    module, closed = make("linear", loss=loss, outputs=outputs), LinearModel(kind=residuals, dimension=4)
+    point, data, step = np.random.default_rng(1).normal(size=4 * outputs), table(classes), 1e-6
+
+    def total(where: Any) -> float:
+        return float(closed.losses(module.scores(where, data.features), data.labels).sum())
+
+    scores = module.scores(point, data.features)
+    theirs = module.losses(scores, data.labels)
+    assert theirs.shape == (30,)
+    np.testing.assert_allclose(closed.losses(scores, data.labels), theirs, rtol=1e-12, atol=1e-15)
+    slopes = [(total(point + step * unit) - total(point - step * unit)) / (2 * step) for unit in np.eye(4 * outputs)]
+    np.testing.assert_allclose(closed.clipped_sum(data, point, clipping_norm=1e6), slopes, atol=1e-6)
 
 
 @pytest.mark.parametrize(

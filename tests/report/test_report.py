@@ -151,7 +151,11 @@ def test_it_loads_nothing_and_runs_nothing(state: Path) -> None:
 
 def test_accuracy_is_on_public_records_and_rounds_come_from_the_log(state: Path) -> None:
     (state / "public.csv").write_text(f'age,"ill {SCRIPT}"\n90,yes\n80,yes\n10,no\n20,yes\n')
-    log = [{"event": "round released", "epsilon": 0.1 * t, "validation": 0.5 + 0.1 * t} for t in range(1, 4)]
+    log: list[dict[str, Any]] = [
+        {"event": "round released", "epsilon": 0.1 * t, "validation": 0.5 + 0.1 * t, "validation_loss": 1 / t}
+        for t in range(1, 4)
+    ]
+    log[1]["validation_loss"] = None  # it was no finite number
     (state / "log.jsonl").write_text("\n".join(map(json.dumps, log)) + "\nnot json\n")
     facts = gather(state, test=state / "public.csv", log=state / "log.jsonl")
     assert (facts.accuracy, facts.baseline, facts.test_records) == (0.75, 0.75, 4)
@@ -159,7 +163,10 @@ def test_accuracy_is_on_public_records_and_rounds_come_from_the_log(state: Path)
     page = _Page(render(facts))
     assert "Accuracy 0.750 on 4 public test records" in page.text
     assert "most frequent class would be right in 0.750" in page.text
-    assert "round by round" in page.text
+    np.testing.assert_allclose(facts.losses, [(0.1, 1.0), (0.3, 1 / 3)])
+    assert "Quality and mean loss on the coordinator's public validation records, round by round" in page.text
+    assert "loss on public records" in page.text
+    assert sum(tag == "svg" for tag, _ in page.tags) == 3
 
 
 def test_without_a_ledger_or_a_model(state: Path) -> None:
