@@ -37,6 +37,7 @@ __all__ = [
 
 _ROLES: tuple[Role, ...] = ("coordinator", "dealer", "compute", "owner")
 _STOP_SECONDS = 5.0
+_LONGEST_LINE = 2000
 
 AFTERMATH_SECONDS = 20.0
 """When one process has failed, the others have this long to end by themselves."""
@@ -67,6 +68,16 @@ class ProcessResult:
             if entry.get("level") == "error":
                 problem = str(entry.get("problem", entry.get("event")))
         return problem
+
+    def last_lines(self, count: int) -> tuple[str, ...]:
+        """Return the last lines of the log, long ones without their middle; none holds a share, a key or a record."""
+        if not self.log.exists():
+            return ()
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return tuple(
+            line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE // 2]} ... {line[-_LONGEST_LINE // 2 :]}"
+            for line in lines[-count:]
+        )
 
 
 def first_cause(results: Sequence[ProcessResult]) -> ProcessResult | None:

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["alone_in", "make_private_file", "make_private_folder", "sync_folder", "write_private_file"]
+__all__ = ["LOCK_FILE", "alone_in", "make_private_file", "make_private_folder", "sync_folder", "write_private_file"]
+
+LOCK_FILE = "process.lock"
+"""In a folder that one process at a time may use."""
 
 
 @contextmanager
@@ -16,7 +19,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     Raises:
         BlockingIOError: another process is in there.
     """
-    path = folder / "process.lock"
+    path = folder / LOCK_FILE
     make_private_file(path)
     with path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system gives it back however the process ends

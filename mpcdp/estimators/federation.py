@@ -1,15 +1,17 @@
 """Where an estimator's sessions run, and what they cost: a federation of owners with a ledger each."""
 
-import shutil
+import secrets
 import tempfile
 from abc import ABC, abstractmethod
 from atexit import register
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from mpcdp.errors import BudgetError, ConfigError
 from mpcdp.estimators.inputs import OwnerTable
+from mpcdp.estimators.own_folder import own_folder, sweep
 from mpcdp.learning.model import TrainedModel
 from mpcdp.plan import Plan
 from mpcdp.privacy.budget import PrivacyBudget
@@ -19,6 +21,8 @@ from mpcdp.task import Task
 __all__ = ["Federation", "FederationLedger"]
 
 NoiseMode = Literal["joint", "per-party"]
+
+_TEMPORARY = "mpcdp-federation-"
 
 
 class FederationLedger:
@@ -97,7 +101,8 @@ class Federation(ABC):
             parties: compute parties, 2 to 5.
             noise: ``"joint"`` (one copy that nobody knows, with a dealer) or ``"per-party"``.
             folder: where the owners keep their ledgers; give one to be charged across restarts of this program. A
-                temporary folder, removed when the program ends, when left out.
+                temporary folder, removed when the program ends (when the next one starts, if it was killed), when left
+                out.
             epsilon_limit: what an owner's records may pay in total; no limit when left out.
             delta_limit: likewise; given together with ``epsilon_limit``.
 
@@ -201,9 +206,13 @@ class Federation(ABC):
 def _folder(folder: str | Path | None) -> Path:
     if folder is not None:
         return Path(folder).absolute()
-    temporary = tempfile.mkdtemp(prefix="mpcdp-federation-")
-    register(shutil.rmtree, temporary, ignore_errors=True)
-    return Path(temporary)
+    everybody = Path(tempfile.gettempdir())
+    sweep(everybody.glob(f"{_TEMPORARY}*"))
+    mine = everybody / f"{_TEMPORARY}{secrets.token_hex(8)}"
+    until_the_end = ExitStack()
+    until_the_end.enter_context(own_folder(mine))
+    register(until_the_end.close)
+    return mine
 
 
 def _limit(epsilon: float | None, delta: float | None) -> PrivacyBudget | None:

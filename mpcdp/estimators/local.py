@@ -1,7 +1,7 @@
 """Sessions of real processes on this machine."""
 
-import shutil
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +10,25 @@ import tomli_w
 from mpcdp.errors import BudgetError, PeerError
 from mpcdp.estimators.federation import Federation, NoiseMode
 from mpcdp.estimators.inputs import OwnerTable
+from mpcdp.estimators.own_folder import own_folder, sweep
 from mpcdp.learning.model import TrainedModel
 from mpcdp.local_network import AFTERMATH_SECONDS, LocalNetwork, ProcessResult, create_network, first_cause
 from mpcdp.plan import Plan, make_plan
 from mpcdp.privacy.budget import PrivacyBudget
-from mpcdp.private_files import make_private_folder
 from mpcdp.roles.session import limits_of
 from mpcdp.task import Task
 
 __all__ = ["LocalFederation"]
+
+_QUOTED_LINES = 5
 
 
 class LocalFederation(Federation):
     """Every session is a fresh network of processes on loopback; the owners' states outlive it.
 
     Args:
-        folder: ``owners/NAME`` is an owner's state; a session's own folder is removed at its end.
+        folder: ``owners/NAME`` is an owner's state; a session's own folder is removed at its end, or when the next
+            federation is made for this folder if the program was killed.
         parties: compute parties.
         noise: who samples it.
         limit: what an owner's records may pay in total.
@@ -36,6 +39,7 @@ class LocalFederation(Federation):
         self.folder = folder
         self.parties = parties
         self.noise = noise
+        sweep(folder.glob("sessions/*"))
 
     def __repr__(self) -> str:
         return f"Federation.local(parties={self.parties}, noise={self.noise!r}, folder={str(self.folder)!r})"
@@ -47,11 +51,8 @@ class LocalFederation(Federation):
         plan = make_plan(task)
         self.check_ledgers(plan, tables)
         session = self.folder / "sessions" / task.name
-        make_private_folder(session)
-        try:
+        with own_folder(session):  # the owners' rows are in it
             return self._train(session, task, plan, content, tables)
-        finally:
-            shutil.rmtree(session, ignore_errors=True)  # the owners' rows are in it
 
     def _train(
         self, session: Path, task: Task, plan: Plan, content: Mapping[str, Any], tables: Mapping[str, OwnerTable]
@@ -81,15 +82,26 @@ class LocalFederation(Federation):
         )
 
 
-def _check(results: tuple[ProcessResult, ...]) -> None:
-    """Raise the cause if a process failed.
+def _check(results: Sequence[ProcessResult]) -> None:
+    """Raise the cause if a process failed, with what the logs say: they are gone with the session's folder.
 
     Raises:
         BudgetError: an owner's ledger refused.
         PeerError: anything else.
     """
     cause = first_cause(results)
-    if cause is not None and (cause.role, cause.exit_code) == ("owner", BudgetError.exit_code):
+    if cause is None:
+        return
+    if (cause.role, cause.exit_code) == ("owner", BudgetError.exit_code):
         raise BudgetError(cause.problem())
-    if cause is not None:
-        raise PeerError(cause.name, cause.problem())
+    problem = cause.problem().removesuffix(f": see {cause.log}")
+    raise PeerError(cause.name, "\n".join([problem, *_last_lines(cause, results)]))
+
+
+def _last_lines(cause: ProcessResult, results: Sequence[ProcessResult]) -> Iterator[str]:
+    """Quote the end of the log of the process that failed, and of those that its error names."""
+    problem = cause.problem()
+    for result in (cause, *(each for each in results if each is not cause)):
+        if result is cause or re.search(rf"(?<![\w.-]){re.escape(result.name)}(?![\w-])", problem):
+            yield f"The log of {result.name} ends with:"
+            yield from (f"  {line}" for line in result.last_lines(_QUOTED_LINES))
