@@ -5,7 +5,13 @@ from typing import Any
 
 from mpcdp.bench.machine import where_measured
 from mpcdp.bench.protocol import PHASES
-from mpcdp.bench.protocol_results import PEER_HEADER, ROW_HEADER, ProtocolResults
+from mpcdp.bench.protocol_results import (
+    PEER_HEADER,
+    PROCESSOR_HEADER,
+    ROW_HEADER,
+    SERVER_HEADER,
+    ProtocolResults,
+)
 from mpcdp.html_page import Command, Figure, Page, Section, Table, Text
 
 __all__ = ["results_page"]
@@ -31,6 +37,11 @@ def results_page(results: ProtocolResults) -> Page:
                     ),
                     Table(ROW_HEADER, results.row_cells()),
                     Figure(_png(_phases_figure(results)), "Where the time goes, by session."),
+                    Text(
+                        "Processor seconds, from the end of the imports to the end of the process; an owner: those of "
+                        "all owners' processes, divided by the owners."
+                    ),
+                    Table(PROCESSOR_HEADER, results.processor_cells()),
                 ],
             ),
             Section("Cost model", _model_blocks(results)),
@@ -55,7 +66,7 @@ def _model_blocks(results: ProtocolResults) -> list[Any]:
     if results.model is not None:
         blocks.append(Figure(_png(_fit_figure(results)), "Measured times over the model's."))
     if results.many is not None:
-        blocks.append(Text(results.many_text()))
+        blocks += [Text(results.many_text()), Table(SERVER_HEADER, results.server_cells())]
     return blocks
 
 
