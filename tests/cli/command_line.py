@@ -42,10 +42,10 @@ def mpcdp(*arguments: str | Path, cwd: Path | None = None) -> Done:
             contextlib.chdir(cwd or Path.cwd()),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
-            pytest.raises(SystemExit) as ended,
         ):
             patch.setattr(sys, "argv", ["mpcdp", *map(str, arguments)])
-            main()
+            with pytest.raises(SystemExit) as ended:
+                main()
     finally:
         signal.signal(signal.SIGTERM, terminated)  # `main` sets its own
     code = ended.value.code or 0
