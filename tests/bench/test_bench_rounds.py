@@ -67,6 +67,7 @@ def test_plain_sums_have_no_noise() -> None:
     assert len(reports["coordinator"].seconds_by_round) == 1
 
 
+@pytest.mark.slow  # the same of a noise worker: test_bench_processes
 def test_an_owner_that_fails_is_named() -> None:
     def command(folder: Path, name: str) -> list[str]:
         (folder / "owner-2" / "process.key").unlink(missing_ok=True)

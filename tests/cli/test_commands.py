@@ -134,6 +134,7 @@ def test_the_demo_splits_every_row_once_and_unevenly() -> None:
         split(30, 20)
 
 
+@pytest.mark.slow  # sessions of real processes: tests/integration
 def test_the_demo_trains_across_processes_and_reports(tmp_path: Path) -> None:
     arguments = ("--owners", "3", "--parties", "2", "--epsilon", "2", "--output", tmp_path / "out", "--json")
     result = mpcdp("demo", *arguments)
