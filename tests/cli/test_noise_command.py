@@ -69,6 +69,7 @@ def test_a_party_makes_no_noise_for_a_task_outside_its_policy(network: Path) -> 
         _mpcdp("fill", "--config", config, "--samples", 1000)
 
 
+@pytest.mark.slow  # between threads: tests/roles/test_noise_fill.py
 def test_pools_are_filled_looked_at_and_destroyed(network: Path) -> None:
     assert {pool["ready"] for pool in _pools(network).values()} == {0}
     figures = json.loads(_mpcdp("fill", "--network", network, "--samples", 5000, "--json"))
