@@ -15,7 +15,7 @@ import pytest
 from mutations import mutate_file
 from pyarrow import parquet
 
-from mpcdp.data.records import open_records
+from mpcdp.data.records import ParquetRecords
 from mpcdp.data.schema import Schema, load_schema
 from mpcdp.errors import DataError
 
@@ -57,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
 
 def _read(folder: Path, schema: Schema) -> int:
     """Go over all records, as training does, and return how many there are."""
-    records = open_records(folder, schema)
+    records = ParquetRecords(folder, schema)
     count = 0
     for block in records.blocks(7):
         count += block.record_count
