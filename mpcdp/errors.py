@@ -27,6 +27,7 @@ value computed from private records.
 from typing import ClassVar
 
 __all__ = [
+    "BegunAnew",
     "BudgetError",
     "ConfigError",
     "DataError",
@@ -122,6 +123,10 @@ class PeerError(MpcdpError):
 
 class PeerUnavailable(PeerError):
     """The peer cannot be reached, or its connection broke."""
+
+
+class BegunAnew(PeerUnavailable):
+    """Another process has begun anew, and what this one waited for will not come: it begins anew too."""
 
 
 class PeerTimeout(PeerError):

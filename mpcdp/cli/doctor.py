@@ -1,10 +1,15 @@
 """``mpcdp doctor``: what would keep a process from its session, before anything is sent."""
 
 import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 
 from mpcdp.errors import InputError
@@ -36,12 +41,13 @@ def doctor(
     from mpcdp.doctor import examine
 
     findings = []
-    for finding in examine(config, wait_seconds=wait):
-        findings.append(finding)
-        if not as_json:
-            typer.echo(f"{finding.level:<8} {finding.check:<12} {finding.text}")
-            if finding.cure:
-                typer.echo(f"{'':<21} -> {finding.cure}")
+    with _log_apart():
+        for finding in examine(config, wait_seconds=wait):
+            findings.append(finding)
+            if not as_json:
+                typer.echo(f"{finding.level:<8} {finding.check:<12} {finding.text}")
+                if finding.cure:
+                    typer.echo(f"{'':<21} -> {finding.cure}")
     errors, warnings = (sum(finding.level == level for finding in findings) for level in ("error", "warning"))
     if as_json:
         typer.echo(json.dumps({"ok": not errors, "findings": [asdict(finding) for finding in findings]}, indent=2))
@@ -49,3 +55,17 @@ def doctor(
         typer.echo(f"{errors} error(s), {warnings} warning(s)")
     if errors:
         raise typer.Exit(InputError.exit_code)
+
+
+@contextmanager
+def _log_apart() -> Iterator[None]:
+    """Send what others cause while they are answered to standard error: it is no part of the findings."""
+    before = structlog.get_config()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+    try:
+        yield
+    finally:
+        structlog.configure(**before)

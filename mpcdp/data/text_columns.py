@@ -114,7 +114,7 @@ def parquet_record_counts(path: Path) -> tuple[int, ...]:
     try:
         footer = parquet.read_metadata(path)
         return tuple(int(footer.row_group(number).num_rows) for number in range(footer.num_row_groups))
-    except (OSError, pa.ArrowException):
+    except (OSError, pa.ArrowException, UnicodeDecodeError):  # the last one of a column's name
         raise DataError(f"table {path}: it cannot be read; give a readable Parquet file") from None
 
 
@@ -170,7 +170,7 @@ def _read_parquet(
             groups = None if row_group is None else [row_group]
             for batch in file.iter_batches(_BATCH_SIZE, row_groups=groups, columns=list(names)):
                 yield TextBatch([_parquet_cells(batch.column(name), as_number=name in numbers) for name in names], [])
-    except (OSError, pa.ArrowException):
+    except (OSError, pa.ArrowException, UnicodeDecodeError):  # the last one of a column's name
         raise DataError(f"table {path}: it cannot be read; give a readable Parquet file") from None
 
 

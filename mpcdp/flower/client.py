@@ -18,6 +18,11 @@ from mpcdp.flower.task import load_task_of_updates
 __all__ = ["ShareUpdates"]
 
 _KEY = "mpcdp-owner"
+_FAILED = "training failed and counts as an update of zeros"
+_CURE = (
+    "it has to return one ArrayRecord, the model, with the arrays that it was given, in the same order and of the same "
+    "sizes, of floating-point numbers"
+)
 _log = structlog.get_logger("mpcdp.flower")
 
 
@@ -36,7 +41,8 @@ class ShareUpdates:
     Raises:
         RefusedError: when called for a message other than one to train, whose answer would not be protected.
         ProtocolError: when called for a round that the task does not have.
-        InputError: when called with a config, a task or arrays that do not fit each other.
+        InputError: when called with a config, a task or arrays that do not fit each other; never for what the app
+            returns.
 
     Reveals:
         To Flower's server: that this owner is there, when it is ready, and the constant 1 as its number of examples.
@@ -72,21 +78,25 @@ def _round_index(message: Message, rounds: int) -> int:
 
 
 def _update(message: Message, context: Context, call_next: ClientAppCallable) -> NDArray[np.float64]:
-    """Train, and return what it moved; zeros if it failed, which a record's value may have caused."""
+    """Train, and return what it moved; zeros if it failed, which a record's value may have caused.
+
+    Whatever the app does or returns, an error of it would tell Flower's server something of what the owner has.
+    """
     before, names = flat(_arrays(message.content)), list(_arrays(message.content))
     try:
         reply = call_next(message, context)
+        if reply.has_error():
+            _log.error(_FAILED, code=reply.error.code)
+            return np.zeros(before.shape)
+        arrays = _arrays(reply.content)
+        after = flat(arrays)
+        if list(arrays) != names or after.shape != before.shape:
+            raise InputError("mpcdp: other arrays than were given")
     except Exception as error:  # noqa: BLE001 (whatever it is: nobody may notice)
-        _log.error("training failed and counts as an update of zeros", error=type(error).__name__)
+        _log.error(_FAILED, error=type(error).__name__, problem=_CURE)
         return np.zeros(before.shape)
-    if reply.has_error():
-        _log.error("training failed and counts as an update of zeros", code=reply.error.code)
-        return np.zeros(before.shape)
-    after = _arrays(reply.content)
-    if list(after) != names or flat(after).shape != before.shape:
-        raise InputError("mpcdp: training returns other arrays than it was given; return those, in the same order")
     with np.errstate(all="ignore"):  # what is not finite counts as zero later
-        return flat(after) - before
+        return after - before
 
 
 def _arrays(content: RecordDict) -> ArrayRecord:

@@ -97,7 +97,7 @@ class Dealer:
         Raises:
             ProtocolError: another session, batch or schedule, more samples than the plan needs, or a second request.
             PeerTimeout: a party did not ask in time.
-            PeerUnavailable: a party has begun anew.
+            BegunAnew: a party asks for another batch.
         """
         self._monitor.open(request.ref)
         schedule = self._schedule(caller, request)

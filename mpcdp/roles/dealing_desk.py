@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import structlog
 
-from mpcdp.errors import PeerTimeout, PeerUnavailable, ProtocolError
+from mpcdp.errors import BegunAnew, PeerTimeout, ProtocolError
 from mpcdp.mpc.backend import CorrelationRequest
 from mpcdp.mpc.dealing import batch_seeds, deal, schedule_digest
 from mpcdp.roles.session import Deadline, SessionMonitor
@@ -52,7 +52,7 @@ class DealingDesk:
             ProtocolError: another schedule or number of samples than the dealer or another party has, or a second
                 request for the batch.
             PeerTimeout: a party did not ask in time.
-            PeerUnavailable: a party has begun anew, and will never take this batch.
+            BegunAnew: a party asks for another batch, and will never take this one.
         """
         if request.schedule_digest != schedule_digest(schedule):
             raise ProtocolError("the batch does not fit the dealer's plan: run the same version of mpcdp everywhere")
@@ -66,7 +66,7 @@ class DealingDesk:
             missing = next(party for party in self._parties if party not in self._requests[batch])
             raise PeerTimeout(missing, "it did not ask the dealer for correlated randomness in time: see its log")
         if batch not in self._seeds:
-            raise PeerUnavailable(caller, "another party has begun anew: it asks for another batch")
+            raise BegunAnew(caller, "another party has begun anew: it asks for another batch")
         rank, seeds = self._parties.index(caller), self._seeds[batch]
         _log.info("dealing", party=caller, batch=batch, samples=request.samples)
         return seeds[rank], self._stream(caller, batch, deal(schedule, seeds) if rank == 0 else iter(()))

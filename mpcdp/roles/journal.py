@@ -1,8 +1,9 @@
 """What a compute party must not forget, on disk before it matters.
 
 SQLite in WAL mode with ``synchronous=FULL``: when a method returns, the record survives a crash and a power cut. The
-exceptions are `PartyJournal.record_release`, which a power cut may undo: the bound share is opened again then, and
-gives the same bytes; and the keys of `PartyJournal.enrol` before `PartyJournal.sync_enrolments`.
+exceptions, which a power cut may undo, are `PartyJournal.record_release`: the bound share is opened again then, and
+gives the same bytes; `PartyJournal.note_bound_by_all`; and the keys of `PartyJournal.enrol` before
+`PartyJournal.sync_enrolments`.
 """
 
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ CREATE TABLE IF NOT EXISTS bound (
 CREATE TABLE IF NOT EXISTS released (
     session BLOB PRIMARY KEY, round_index INTEGER NOT NULL, asked BLOB, owners BLOB NOT NULL, value BLOB NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS bound_by_all (session BLOB PRIMARY KEY, round_index INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS synced (row INTEGER PRIMARY KEY CHECK (row = 0), value INTEGER NOT NULL) STRICT;
 """
 
@@ -234,6 +236,16 @@ class PartyJournal:
         index, asked, agreement, share = rows[0]
         return Bound(index, _owner_set(asked), agreement, NoisedVector(np.frombuffer(share, dtype=np.int64).copy()))
 
+    def note_bound_by_all(self, ref: SessionRef, round_index: int) -> None:
+        """Take note that all parties are bound to this one's round; survives a crash, perhaps not a power cut."""
+        with self._database.unsynced_transaction():
+            self._database.execute("INSERT OR REPLACE INTO bound_by_all VALUES (?, ?)", ref.session, round_index)
+
+    def bound_by_all(self, ref: SessionRef) -> int | None:
+        """Return the last round of which it was noted that all parties are bound to it."""
+        rows = self._database.execute("SELECT round_index FROM bound_by_all WHERE session = ?", ref.session)
+        return int(rows[0][0]) if rows else None
+
     def record_release(self, ref: SessionRef, stored: StoredRelease, outcome: Outcome) -> None:
         """Keep the last release and the digest of all; survives a crash, perhaps not a power cut.
 
@@ -276,7 +288,7 @@ class PartyJournal:
             self._database.execute(
                 "UPDATE sessions SET over = 1, reason = ? WHERE session = ? AND over = 0", reason, ref.session
             )
-            for table in ("enrolments", "bound", "released"):
+            for table in ("enrolments", "bound", "bound_by_all", "released"):
                 self._database.execute(f"DELETE FROM {table} WHERE session = ?", ref.session)  # noqa: S608 (our own names)
         self._database.destroy_deleted()
 

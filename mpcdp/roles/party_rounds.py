@@ -32,8 +32,6 @@ class PartyRounds(PartyChecks):
         is, with the same owners, masks and noise: it opens the same bytes.
     """
 
-    _committed: bytes = b""
-
     def _run_round(self, ref: SessionRef, round_index: int, mesh: Mesh, backend: Backend, noise: NoiseSource) -> None:
         agreement = self._adopted
         if agreement is None:
@@ -43,6 +41,8 @@ class PartyRounds(PartyChecks):
         # Two phases before a reveal: every party has written what it will open and for whom, and knows that all have.
         check_same(mesh, "commit", hashlib.sha256(bound.agreement).digest(), peers=self._parties)
         self._committed = bound.agreement
+        if self._task.dealer is None:  # a party that lost its binding would now draw another copy of the noise
+            self._journal.note_bound_by_all(ref, round_index)
         release = Release(values=backend.reveal(bound.share), owners=agreement.owners)
         history = History(ref, self._plan.digest, self._history.outcome)
         history.append(release)

@@ -58,6 +58,7 @@ class PartyService:
         self._releases: History | None = None
         self._last: StoredRelease | None = None
         self._bound: Bound | None = None
+        self._committed = b""
         self._adopted: RoundAgreement | None = None
         self._agreed: dict[int, bytes] = {}
         self._enrolments: dict[int, Enrolment] = {}
@@ -87,6 +88,8 @@ class PartyService:
                 self._noise_use, self._begun = (None, False) if stored is None else (stored.noise, stored.begun)
                 self._enrolments = self._journal.enrolments(ref)
                 self._bound, self._last = self._journal.bound(ref), self._journal.released(ref)
+                if self._bound is not None and self._bound.round_index == self._journal.bound_by_all(ref):
+                    self._committed = self._bound.agreement
                 self._ref = ref
             self._monitor.open(ref)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import structlog
 
 from mpcdp import errors
-from mpcdp.errors import MpcdpError, PeerError, PeerTimeout, PeerUnavailable, ProcessStopped
+from mpcdp.errors import BegunAnew, MpcdpError, PeerError, PeerTimeout, PeerUnavailable, ProcessStopped
 from mpcdp.transport.reader import printable
 
 __all__ = ["INTERNAL", "NOTHING_LISTENS", "Failure", "broken", "error_of", "failure_of", "late"]
@@ -58,7 +58,9 @@ def error_of(failure: Failure, *, peer: str) -> MpcdpError:
     text = printable(failure.text).removeprefix(f"{peer}: ")
     if kind is ProcessStopped:
         return PeerUnavailable(peer, text)  # it will be back, and know what it was asked
-    return kind(peer, text, final=True) if issubclass(kind, PeerError) else kind(f"{peer}: {text}")
+    if issubclass(kind, PeerError):
+        return kind(peer, text, final=kind is not BegunAnew)
+    return kind(f"{peer}: {text}")
 
 
 def broken(peer: str, method: str) -> PeerUnavailable:

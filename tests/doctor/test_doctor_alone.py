@@ -8,11 +8,14 @@ import shutil
 import socket
 import sqlite3
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from examined import ExaminedNetwork, errors, of, warnings
 
+from mpcdp import doctor
 from mpcdp.cli import main
 from mpcdp.doctor import machine
 from mpcdp.plan import make_plan
@@ -276,3 +279,24 @@ def test_the_command_ends_with_zero_only_without_errors(
     code, text = run()
     assert code == 2
     assert "-> mend those first" in text
+
+
+def test_what_strangers_cause_is_no_part_of_the_report(
+    net: ExaminedNetwork, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """While it answers its peers, others connect too."""
+
+    def disturbed(config: Path, *, wait_seconds: float | None) -> Iterator[doctor.Finding]:
+        structlog.get_logger("mpcdp.transport").warning("handshakes failed", connections=3)
+        structlog.get_logger("mpcdp.transport").info("nothing of interest")
+        yield from examine(config, wait_seconds=wait_seconds)
+
+    examine = doctor.examine
+    monkeypatch.setattr(doctor, "examine", disturbed)
+    monkeypatch.setattr(sys, "argv", ["mpcdp", "doctor", "--config", str(net.config("dealer")), "--json"])
+    with pytest.raises(SystemExit):
+        main()
+    written = capfd.readouterr()
+    assert json.loads(written.out)["ok"]
+    assert "handshakes failed" in written.err
+    assert "nothing of interest" not in written.err

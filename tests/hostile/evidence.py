@@ -1,7 +1,7 @@
 """What must be true of a network's state folders and of what its parties did, whatever happened to them."""
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from itertools import combinations
 from pathlib import Path
@@ -15,24 +15,39 @@ from mpcdp.data.dataset import Dataset
 from mpcdp.learning.model import TrainedModel
 from mpcdp.plan import make_plan
 from mpcdp.privacy.ledger import Charge, Ledger, NoiseRecord, ReleaseRecord
+from mpcdp.secret_sharing.shares import RingVector
 from mpcdp.task import Task
 
-__all__ = ["charged", "check_evidence", "model_in_the_clear", "models"]
+__all__ = ["charged", "check_evidence", "model_in_the_clear", "models", "session_in_the_clear"]
 
 
 def model_in_the_clear(task: Task, datasets: Mapping[str, Dataset]) -> NDArray[np.float64]:
     """Return the model of a session in which every owner takes part and all noise is zero, to the last bit."""
+    return session_in_the_clear(task, datasets)[1]
+
+
+def session_in_the_clear(
+    task: Task, datasets: Mapping[str, Dataset], noise: Callable[[int], RingVector] | None = None
+) -> tuple[list[RingVector], NDArray[np.float64]]:
+    """Return what a session releases in which every owner takes part, and its model, to the last bit.
+
+    Args:
+        task: of the session.
+        datasets: the owners' records.
+        noise: of each round; zero by default.
+    """
     plan, method = make_plan(task), task.method()
-    state = method.initial_state()
-    for _ in range(plan.rounds):
+    state, releases = method.initial_state(), []
+    for index in range(plan.rounds):
         units = [plan.encoding.encode(method.contribution(each, state, key=bytes(32))) for each in datasets.values()]
+        releases.append(np.sum(units, axis=0) + (0 if noise is None else noise(index)))
         state = method.next_state(
             state,
-            plan.decode(np.sum(units, axis=0)),
+            plan.decode(releases[-1]),
             record_count=sum(dataset.record_count for dataset in datasets.values()),
             noise_deviation=plan.noise_deviation,
         )
-    return state.model
+    return releases, state.model
 
 
 def models(states: Mapping[str, Path]) -> dict[str, TrainedModel]:

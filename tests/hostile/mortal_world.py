@@ -116,7 +116,7 @@ class MortalWorld:
         self.lives: dict[str, list[Life]] = {}
         self.clones: list[Life] = []
         self.testimonies: list[Testimony] = []
-        watch(PlaintextBackend, self._party_of, self._note, patch)
+        watch(PlaintextBackend, self.party_of, self._note, patch)
 
     def __enter__(self) -> "MortalWorld":
         threading.excepthook = self._swallow_deaths
@@ -296,8 +296,8 @@ class MortalWorld:
         with self.lock:
             self.testimonies.append(testimony)
 
-    def _party_of(self, subject: Any) -> str:
-        """Tell whose journal or backend an object is.
+    def party_of(self, subject: Any) -> str:
+        """Tell whose journal, backend or noise an object is.
 
         Raises:
             Killed: of a process that is dead.

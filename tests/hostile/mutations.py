@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 
-__all__ = ["mutate_bytes", "mutate_call", "mutate_text"]
+__all__ = ["mutate_bytes", "mutate_call", "mutate_file", "mutate_text"]
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _TOKENS = (
@@ -76,6 +76,15 @@ def mutate_text(data: bytes, generator: random.Random) -> bytes:
             case 8:
                 begin = generator.randrange(len(data) + 1)
                 data = _insert(data, data[begin : begin + 200] * generator.choice((1, 50)), generator)
+    return data
+
+
+def mutate_file(data: bytes, generator: random.Random) -> bytes:
+    """Return a damaged copy of a binary file, its end, where Parquet has its footer, as often as all the rest."""
+    for _ in range(generator.choice((1, 1, 2, 4))):
+        at = generator.choice((0, max(0, len(data) - 600)))
+        head, tail = data[:at], data[at:]
+        data = head + generator.choice((_flip, _flip, _truncate, _scatter, _lie_about_length))(tail, b"", generator)
     return data
 
 

@@ -4,10 +4,12 @@ import logging
 import random
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mortal_world import MortalWorld, copy_state
+from crash_points import arm, point
+from mortal_world import Killed, MortalWorld, copy_state
 from thread_sessions import SECONDS, check_end, hurried, make_world, without_noise
 
 from mpcdp.errors import MpcdpError
@@ -71,6 +73,54 @@ def test_an_older_state_never_makes_a_second_release(
         world.join(SECONDS)
         well = check_end(world, task, restored=rollback.names())
     logging.getLogger(__name__).info("%d, %d: %s", copied, restored, "well" if well else world.errors())
+
+
+@pytest.mark.parametrize(
+    ("setting", "number"),
+    [
+        pytest.param("gradient per-party 2", 2, marks=pytest.mark.slow),
+        *(
+            pytest.param(setting, number, marks=pytest.mark.exhaustive)
+            for setting, number in (("output per-party 2", 1), ("output per-party 3", 1), ("gradient per-party 3", 3))
+        ),
+    ],
+)
+def test_a_party_that_is_restored_while_all_others_crash_makes_no_second_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, number: int
+) -> None:
+    """To before its binding, when a round was opened and nobody has written the release down."""
+    hurried(monkeypatch)
+    world, task = make_world(tmp_path, setting, monkeypatch)
+    parties = [party.name for party in task.compute_parties]
+    copied, died = threading.Event(), threading.Event()
+
+    def copy() -> None:
+        copy_state(world.life("party-1").state, tmp_path / "older")
+        copied.set()
+
+    def crash() -> None:
+        with world.lock:
+            for name in parties:
+                world.kill(name)
+        died.set()
+        raise Killed
+
+    def arm_at(name: str, text: str, fire: Callable[[], None]) -> None:
+        arm(point(text), fire, counts=lambda subject: world.name_of(subject) == name, patch=monkeypatch.setattr)
+
+    arm_at("party-1", f"before roles.journal:PartyJournal.bind_round #{number}", copy)
+    for name in parties:
+        arm_at(name, f"before roles.journal:PartyJournal.record_release #{number}", crash)
+    with world:
+        world.start()
+        assert died.wait(SECONDS)
+        assert copied.is_set()
+        world.start("party-1", state=tmp_path / "older")
+        for name in parties[1:]:
+            world.restart(name)
+        world.join(SECONDS)
+        assert not check_end(world, task, noise=True, restored=["party-1"])
+    assert any("party-1 has lost the record of round" in str(error) for error in world.errors().values())
 
 
 @pytest.mark.parametrize("setting", ["gradient joint 2", "gradient per-party 3"])

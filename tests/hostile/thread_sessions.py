@@ -8,15 +8,16 @@ from typing import NoReturn
 import numpy as np
 import pytest
 import structlog
-from evidence import charged, check_evidence, model_in_the_clear, models
+from evidence import charged, check_evidence, models, session_in_the_clear
 from mortal_world import MortalWorld, OnMessage
 from networks import task_document
 from session_world import make_dataset
+from witness import digest_of
 
 import mpcdp.roles.session as session_module
 from mpcdp.errors import MpcdpError
 from mpcdp.mpc.noise_bank import PerPartyNoise, PooledNoise
-from mpcdp.secret_sharing.shares import NoiseShare
+from mpcdp.secret_sharing.shares import NoiseShare, RingVector
 from mpcdp.task import Task
 from mpcdp.transport import failures
 
@@ -97,13 +98,20 @@ def without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(kind, "take", zeros)
 
 
-def check_end(world: MortalWorld, task: Task, *, noise: bool = False, restored: Sequence[str] = ()) -> bool:
+def check_end(
+    world: MortalWorld,
+    task: Task,
+    *,
+    noise: bool | Callable[[int], RingVector] = False,
+    restored: Sequence[str] = (),
+) -> bool:
     """Check how everything ended, and tell whether everybody got the model.
 
     Args:
         world: at its end.
         task: of its session.
-        noise: whether noise was added; else the model is the one in the clear.
+        noise: whether noise was added, or which in each round. If that is known, all releases and the model are those
+            of an undisturbed session.
         restored: who got an older copy of its state.
 
     Raises:
@@ -121,8 +129,9 @@ def check_end(world: MortalWorld, task: Task, *, noise: bool = False, restored: 
             states[clone.name] = clone.state
     check_evidence(task, states, world.testimonies, restored=restored)
     found = models(states)
-    if not noise:
-        exact = model_in_the_clear(task, world.datasets)
+    if noise is not True:
+        releases, exact = session_in_the_clear(task, world.datasets, noise or None)
+        assert {each.digest for each in world.testimonies if each.kind == "released"} <= set(map(digest_of, releases))
         for name, model in found.items():
             assert np.array_equal(np.asarray(model.coefficients), exact), f"{name} has another model"
     for name in ("coordinator", *_OWNERS):

@@ -13,7 +13,7 @@ from mpcdp.secret_sharing.shares import NoisedVector, RingVector
 from mpcdp.task import Task
 from mpcdp.transport.messages import SessionRef
 
-__all__ = ["Testimony", "check_testimonies", "opened_owners", "watch"]
+__all__ = ["Testimony", "check_testimonies", "digest_of", "opened_owners", "watch"]
 
 
 @dataclass(frozen=True)
@@ -55,23 +55,24 @@ def watch(
 
     @functools.wraps(bind)
     def bind_round(journal: PartyJournal, ref: SessionRef, bound: Bound) -> None:
-        share, agreement = _digest(bound.share.values), bound.agreement.hex()
+        share, agreement = digest_of(bound.share.values), bound.agreement.hex()
         note(Testimony(party_of(journal), "bound", share, ref.session.hex(), bound.round_index, agreement))
         bind(journal, ref, bound)
 
     @functools.wraps(reveal)
     def open_share(computation: Any, vector: NoisedVector) -> RingVector:
         party = party_of(computation)
-        note(Testimony(party, "opened", _digest(vector.values)))
+        note(Testimony(party, "opened", digest_of(vector.values)))
         released: RingVector = reveal(computation, vector)
-        note(Testimony(party, "released", _digest(released)))
+        note(Testimony(party, "released", digest_of(released)))
         return released
 
     patch(PartyJournal, "bind_round", bind_round)
     patch(backend, "reveal", open_share)
 
 
-def _digest(values: RingVector) -> str:
+def digest_of(values: RingVector) -> str:
+    """Return what stands for a vector in a testimony."""
     return hashlib.sha256(values.tobytes()).hexdigest()
 
 

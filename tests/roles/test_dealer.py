@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from session_world import make_task
 
-from mpcdp.errors import PeerTimeout, PeerUnavailable, ProtocolError
+from mpcdp.errors import BegunAnew, PeerTimeout, ProtocolError
 from mpcdp.mpc.dealing import correction_words, schedule_digest
 from mpcdp.plan import make_plan
 from mpcdp.roles.compute_party import ComputeParty
@@ -147,7 +147,7 @@ def test_a_party_that_begins_anew_gives_its_batch_up(task: Task) -> None:
             time.sleep(0.01)
         again = {party: replace(request, batch="noise-2") for party, request in requests.items()}
         answers = list(pool.map(lambda party: dealer.deal(party, again[party]), PARTIES))
-        with pytest.raises(PeerUnavailable, match="anew"):
+        with pytest.raises(BegunAnew, match="anew"):
             waiting.result(1)
     assert [sum(map(len, corrections)) > 0 for _, corrections in answers] == [True, False]
     with pytest.raises(ProtocolError, match="dealt once"):

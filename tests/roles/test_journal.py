@@ -225,3 +225,16 @@ def test_a_disk_that_fails_later_is_a_clear_error_and_changes_nothing(tmp_path: 
             journal.bind_round(REF, large)
         journal._database.execute("PRAGMA max_page_count = 100000")
         journal.bind_round(REF, _bound(0, 2))
+
+
+def test_that_all_are_bound_survives_the_process_until_the_next_round(tmp_path: Path) -> None:
+    with _open(tmp_path) as journal:
+        assert journal.bound_by_all(REF) is None
+        journal.note_bound_by_all(REF, 0)
+        journal.note_bound_by_all(REF, 1)
+        journal.note_bound_by_all(OTHER_SESSION, 5)
+    with PartyJournal(tmp_path) as journal:
+        assert journal.bound_by_all(REF) == 1
+        journal.end(REF, None)
+        assert journal.bound_by_all(REF) is None
+        assert journal.bound_by_all(OTHER_SESSION) == 5
