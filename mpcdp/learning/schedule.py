@@ -16,18 +16,18 @@ d coordinates, by something like
 
     (d / 2) (2 C / (mu N))^2 min(1 / lambda, eta T)
 
-or less: in a direction of curvature a by 1 / a in the place of the minimum, where a is at least lambda, and where that
-is longer than the path, by less than eta T. That is an estimate, not a bound: averages of half the points double it. C is the
-largest norm at which that is at most `_NOISE`, a hundredth of what there is to gain, but at least `_CLIPPED` of the
-largest gradient (records that are already fitted have small gradients, and what is clipped are the others, whose
+or less: in a direction of curvature a, which is at least lambda, by 1 / a in the place of the minimum, and where that is
+longer than the path, by less than eta T. That is an estimate, not a bound: averaging half of the points doubles it. C
+is the largest norm at which it is at most `_NOISE`, a hundredth of what there is to gain, but at least `_CLIPPED` of
+the largest gradient (records that are already fitted have small gradients, and what is clipped are the others, whose
 direction is kept), and at most the largest gradient: from a large enough budget on nothing is clipped.
 
 **Steps.** T is as small as steps of at most `_LONGEST_STEP` / L allow, L the loss's smoothness, but at least `_FEWEST`
-rounds, so that there are points to average, and at most `_MOST`. Where little noise hides it, such long steps are seen to
-go back and forth for ever: a direction of curvature a is stable for eta a < 2 (1 + b), b the momentum. With momentum a
-step's effect adds up to eta / (1 - b), which is what counts everywhere else here. So when the budget allows to clip
+rounds, so that there are points to average, and at most `_MOST`. Where little noise hides it, such long steps are seen
+to go back and forth for ever: a direction of curvature a is stable for eta a < 2 (1 + b), b the momentum. With momentum
+a step's effect adds up to eta / (1 - b), which is what counts everywhere else here. So where the budget allows to clip
 less, the rules' momentum is `_MOMENTUM`, or what is felt for a tenth of the rounds where a task asks for few, and steps
-that add up to the same arrive. It is none when the noise is large, which it would only delay, and where a task has its
+that add up to the same arrive. It is none where noise is large, which would only last longer with it, and where a task has its
 own learning rate. The squared loss is as curved as L everywhere: there a step is at most (1 + b) / L. What a step adds
 up to is at most half of 1 / lambda. A round costs one upload of each owner and noise for d coordinates; privacy does
 not depend on T.
