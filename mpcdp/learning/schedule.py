@@ -16,21 +16,21 @@ d coordinates, by something like
 
     (d / 2) (2 C / (mu N))^2 min(1 / lambda, eta T)
 
-or less: in a direction of curvature a, which is at least lambda, by 1 / a in the place of the minimum, and where that is
-longer than the path, by less than eta T. That is an estimate, not a bound: averaging half of the points doubles it. C
-is the largest norm at which it is at most `_NOISE`, a hundredth of what there is to gain, but at least `_CLIPPED` of
-the largest gradient (records that are already fitted have small gradients, and what is clipped are the others, whose
-direction is kept), and at most the largest gradient: from a large enough budget on nothing is clipped.
+or less: in a direction of curvature a, which is at least lambda, by 1 / a in the place of the minimum, and where that
+is longer than the path, by less than eta T. That is an estimate, not a bound: averaging half of the points doubles it.
+C is the largest norm at which it is at most `_NOISE`, a two-hundredth of the loss before training, but at least
+`_CLIPPED` of the largest gradient (records that are already fitted have small gradients, and what is clipped are the
+others, whose direction is kept), and at most the largest gradient: from a large enough budget on nothing is clipped.
 
 **Steps.** T is as small as steps of at most `_LONGEST_STEP` / L allow, L the loss's smoothness, but at least `_FEWEST`
 rounds, so that there are points to average, and at most `_MOST`. Where little noise hides it, such long steps are seen
 to go back and forth for ever: a direction of curvature a is stable for eta a < 2 (1 + b), b the momentum. With momentum
 a step's effect adds up to eta / (1 - b), which is what counts everywhere else here. So where the budget allows to clip
 less, the rules' momentum is `_MOMENTUM`, or what is felt for a tenth of the rounds where a task asks for few, and steps
-that add up to the same arrive. It is none where noise is large, which would only last longer with it, and where a task has its
-own learning rate. The squared loss is as curved as L everywhere: there a step is at most (1 + b) / L. What a step adds
-up to is at most half of 1 / lambda. A round costs one upload of each owner and noise for d coordinates; privacy does
-not depend on T.
+that add up to the same arrive. It is none where noise is large, which would only last longer with it, and where a task
+has its own learning rate. The squared loss is as curved as L everywhere: there a step is at most (1 + b) / L. What a
+step adds up to is at most half of 1 / lambda. A round costs one upload of each owner and noise for d coordinates;
+privacy does not depend on T.
 
 All of this is heuristic but the stability, which is exact for quadratics. The constants were chosen on Adult and
 KDDCup99 and frozen; tests/learning/test_gradient_accuracy.py has all figures, also on a table that played no part in
@@ -44,7 +44,7 @@ __all__ = ["Schedule", "choose_schedule"]
 
 _PATH = 1.2
 _SETTLED = 8.0
-_CLIPPED, _NOISE = 0.3, 0.005
+_CLIPPED, _NOISE = 0.3, 0.003
 _LONGEST_STEP = 16.0
 _MOMENTUM, _FELT = 0.9, 0.1
 _FEWEST, _MOST = 100, 1000
