@@ -91,7 +91,7 @@ class MethodChoice(Section):
         rounds: T; by `mpcdp.learning.schedule` when absent, as are the next three.
         learning_rate: eta.
         clipping_norm: C, the norm every record's gradient, or every owner's update, is clipped to.
-        momentum: in [0, 1).
+        momentum: in [0, 1); 0 when absent beside a ``learning_rate``.
         averaging: whether the mean of the last half of the points is released; true when absent.
         radius: of the ball that points are projected on; no projection when absent.
         sampling_rate: q, the probability of each record to take part in a round; all take part when absent.
