@@ -151,6 +151,7 @@ def _per_owner_gradient(experiment: Experiment, advance: Advance) -> list[Point]
         schedule = choose_schedule(
             mu=gaussian_mu(epsilon=epsilon, delta=DELTA) / np.sqrt(PAPER_OWNERS),
             record_count=table.training.record_count,
+            dimension=method.parameter_count,
             gradient_bound=method.model.gradient_bound,
             smoothness=method.model.smoothness,
             quadratic=method.model.quadratic,
@@ -160,6 +161,7 @@ def _per_owner_gradient(experiment: Experiment, advance: Advance) -> list[Point]
             "kind": "gradient-perturbation",
             "rounds": schedule.rounds,
             "learning_rate": schedule.learning_rate,
+            "momentum": schedule.momentum,
             "clipping_norm": schedule.clipping_norm,
         }
         task = make_task(table, PAPER_OWNERS, epsilon=epsilon, delta=DELTA, **sections)

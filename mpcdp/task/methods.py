@@ -94,12 +94,14 @@ def _gradient_perturbation(task: "Task") -> GradientPerturbation:
     schedule = choose_schedule(
         mu=gaussian_mu(epsilon=task.privacy.epsilon, delta=task.privacy.delta),
         record_count=sum(task.record_counts),
+        dimension=model.parameter_count,
         gradient_bound=model.gradient_bound,
         smoothness=model.smoothness,
         quadratic=isinstance(model, LinearModel) and model.quadratic,
         regularization=regularization,
         rounds=asked.rounds,
         learning_rate=asked.learning_rate,
+        momentum=asked.momentum,
         clipping_norm=asked.clipping_norm,
     )
     rate = 1.0 if asked.sampling_rate is None else asked.sampling_rate
@@ -109,7 +111,7 @@ def _gradient_perturbation(task: "Task") -> GradientPerturbation:
         learning_rate=schedule.learning_rate,
         clipping_norm=schedule.clipping_norm,
         regularization=regularization,
-        momentum=asked.momentum or 0.0,
+        momentum=schedule.momentum,
         averaging=asked.averaging is not False,
         radius=asked.radius,
         sampling_rate=max(1, round(rate * SAMPLING_STEPS)) / SAMPLING_STEPS,

@@ -90,10 +90,10 @@ class MethodChoice(Section):
     Args:
         kind: output perturbation (every owner trains alone), gradient perturbation (many rounds), statistics (least
             squares from one release) or update aggregation (other software trains, round by round).
-        rounds: T; by `mpcdp.learning.schedule` when absent, as are the next two.
+        rounds: T; by `mpcdp.learning.schedule` when absent, as are the next three.
         learning_rate: eta.
         clipping_norm: C, the norm every record's gradient, or every owner's update, is clipped to.
-        momentum: in [0, 1); 0 when absent.
+        momentum: in [0, 1); 0 when absent beside a ``learning_rate``.
         averaging: whether the mean of the last half of the points is released; true when absent.
         radius: of the ball that points are projected on; no projection when absent.
         sampling_rate: q, the probability of each record to take part in a round; all take part when absent.

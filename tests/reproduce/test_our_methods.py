@@ -1,10 +1,13 @@
 """Our methods in batches are the sessions that `mpcdp.simulation` runs owner by owner."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small_tables import small_table
 
 from mpcdp.data.dataset import Dataset
+from mpcdp.learning.erm import CertifiedSolver
 from mpcdp.learning.linear import LinearModel, MarginResiduals, SquaredResiduals
 from mpcdp.learning.losses import LogisticLoss
 from mpcdp.plan import make_plan
@@ -19,6 +22,7 @@ from mpcdp.reproduce.ours import (
     train_by_gradients,
     train_by_output,
 )
+from mpcdp.reproduce.risk import LOGISTIC, Judge
 from mpcdp.reproduce.settings import QUICK
 from mpcdp.simulation import simulate
 
@@ -114,3 +118,17 @@ def test_least_squares_by_gradients_arrives_with_the_rules_steps() -> None:
         task = make_task(experiment.table, 10, epsilon=epsilon, delta=DELTA, **sections)
         models = train_by_gradients(task, experiment.table.training, runs=1, noise=False)
         assert experiment.judge.gaps(models)[0] < 1e-3
+
+
+@pytest.mark.parametrize("regularization", [1e-2, 1e-3])
+def test_a_large_budget_finds_the_minimum(regularization: float) -> None:
+    """Neither clipping nor steps that are too long keep the rules from it, when one class is rare and hard to tell."""
+    table = small_table(records=8000)
+    training, rng = table.training, np.random.default_rng(5)
+    scores = 4 * training.features.sum(axis=1) + rng.logistic(size=training.record_count)
+    rare = replace(table, training=Dataset(training.features, np.where(scores > 4, 1.0, -1.0), 2))
+    task = make_task(rare, 10, epsilon=10.0, delta=DELTA, **gradient_sections(regularization, regression=False))
+    models = train_by_gradients(task, rare.training, runs=3)
+    optimum = CertifiedSolver(loss=LogisticLoss(), regularization=regularization, certificate=1e-8).solve(rare.training)
+    judge = Judge(training=rare.training, test=rare.test, loss=LOGISTIC, regularization=regularization, optimum=optimum)
+    assert judge.gaps(models).max() < 1e-4
