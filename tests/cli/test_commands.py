@@ -98,6 +98,10 @@ def test_a_damaged_model_is_one_sentence(tmp_path: Path, model: TrainedModel, ch
         (("demo", "--mechanism", "uniform"), "mechanism"),
         (("demo", "--owners", "50", "--table", "small.csv", "--schema", "small.toml"), "fewer owners"),
         (("demo", "--table", "other.csv", "--schema", "small.toml"), "no cell fits in 'ill'"),
+        (
+            ("demo", "--owners", "2", "--table", "other.csv", "--schema", "number.toml", "--output", "out"),
+            "the demo's task:\n  schema.label: expected binary",
+        ),
     ],
 )
 def test_errors_are_one_sentence_and_an_exit_code(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
@@ -107,10 +111,15 @@ def test_errors_are_one_sentence_and_an_exit_code(tmp_path: Path, arguments: tup
         '[schema.label]\ncolumn = "ill"\nclasses = ["no", "yes"]\n'
         '[[schema.features]]\nname = "age"\nlower = 0.0\nupper = 9.0\n'
     )
+    (tmp_path / "number.toml").write_text(
+        '[schema.label]\ncolumn = "ill"\nlower = 0.0\nupper = 5.0\n'
+        '[[schema.features]]\nname = "age"\nlower = 0.0\nupper = 9.0\n'
+    )
     result = mpcdp(*arguments, cwd=tmp_path)
     assert result.returncode == 2, result.stderr
     assert words in result.stderr
     assert "Traceback" not in result.stderr
+    assert not (tmp_path / "out").exists()  # what is wrong is found before anything is written
 
 
 @pytest.mark.parametrize(

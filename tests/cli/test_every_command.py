@@ -92,7 +92,7 @@ def test_help_lists_every_command_and_the_exit_codes() -> None:
     for words in ("Exit codes: 0 done", "3 refused", "--install-completion", "--debug", "--version"):
         assert words in result.output
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    for code in range(6):
+    for code in range(7):
         assert f"| {code} |" in readme, f"README.md does not explain exit code {code}"
 
 

@@ -48,6 +48,7 @@ def test_it_shows_tasks_both_totals_and_the_limit(config: Path) -> None:
     assert shown["composed"]["epsilon"] < 0.8 * 2.5
     assert (shown["limit"]["epsilon"], shown["limit"]["delta"]) == (4.0, 1e-5)
     assert 0 < shown["limit"]["used"] < 1
+    assert shown["limit"]["used_up"] is False
 
 
 def test_people_read_the_same(config: Path) -> None:

@@ -95,8 +95,9 @@ def test_pools_are_filled_looked_at_and_destroyed(network: Path) -> None:
 
 
 def test_no_means_no(network: Path) -> None:
-    result = CliRunner().invoke(application(), ["noise", "discard", "--network", str(network)], input="n\n")
-    assert result.exit_code == 1
+    result = CliRunner().invoke(application(), ["noise", "discard", "--network", str(network)], input="n\nn\n")
+    assert result.exit_code == 0
+    assert "party-1: kept" in result.output
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """``mpcdp run``: all processes of a network, or one from its config."""
 
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -139,10 +138,30 @@ def test_when_it_is_terminated_no_process_is_left(folder: Path) -> None:
         while not (children := psutil.Process(process.pid).children(recursive=True)) and time.monotonic() < end:
             time.sleep(0.1)
         process.terminate()
-        assert process.wait(60) == 128 + signal.SIGTERM
+        assert process.wait(60) == ProcessStopped.exit_code
     assert children
     _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive
+
+
+@pytest.mark.slow
+def test_a_process_alone_ends_in_order_when_its_command_is_terminated(folder: Path) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "from mpcdp.cli import main; main()",
+        "run",
+        "--config",
+        "net/party-1/compute.toml",
+    ]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()  # it is up: it logs
+        (child,) = psutil.Process(process.pid).children()
+        time.sleep(1)
+        process.terminate()
+        assert process.wait(60) == ProcessStopped.exit_code, first + process.stderr.read()
+    assert not child.is_running()
 
 
 @pytest.mark.slow
