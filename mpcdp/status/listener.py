@@ -1,6 +1,7 @@
 """The listener that shows the status: a page, the same as JSON, and metrics. Read only, and off unless configured."""
 
 import base64
+import functools
 import hashlib
 import json
 import re
@@ -26,6 +27,9 @@ _CONNECTIONS = 8
 
 _REQUEST_SECONDS = 10.0
 """Everything about one connection, however slowly it is used."""
+
+_POLL_SECONDS = 0.1
+"""Until it notices that it shall end, which the process waits for."""
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -91,7 +95,8 @@ class StatusListener:
                 f"status.listen {config.listen} cannot be used ({error.strerror}): choose another port, or an address "
                 "of this machine"
             ) from None
-        self._thread = threading.Thread(target=self._server.serve_forever, name="status", daemon=True)
+        serve = functools.partial(self._server.serve_forever, poll_interval=_POLL_SECONDS)
+        self._thread = threading.Thread(target=serve, name="status", daemon=True)
 
     @property
     def port(self) -> int:

@@ -154,7 +154,7 @@ def test_descent_alone_meets_the_certificate_within_its_public_number_of_steps(
     assert_certified(solver, dataset, make_search(solver, dataset).descend())
 
 
-@pytest.mark.parametrize("loss", [*LOSSES, *NARROW], ids=repr)
+@pytest.mark.parametrize("loss", [*LOSSES, *(pytest.param(loss, marks=pytest.mark.slow) for loss in NARROW)], ids=repr)
 @pytest.mark.parametrize("kind", KINDS)
 def test_descent_alone_meets_the_certificate_on_larger_adversarial_tables(loss: Loss, kind: str) -> None:
     for record_count, dimension, regularization in ((120, 60, 1e-3), (40, 2, 1e-4), (700, 5, 1e-2)):
@@ -192,7 +192,7 @@ def test_newton_s_method_does_not_need_the_fallback(
     monkeypatch.setattr(erm._Search, "descend", forbidden)
     for kind in KINDS:
         for record_count, dimension in ((5, 3), (50, 25), (120, 60), (200, 10)):
-            for seed in range(6):
+            for seed in range(2):
                 dataset = make_table(kind, record_count, dimension, seed)
                 make_solver(loss, regularization, dataset).solve(dataset)
 
@@ -207,7 +207,7 @@ def test_one_label_hardly_changes_how_long_training_takes(loss: Loss, gradients:
         return gradients[0]
 
     for kind in ("random", "separable", "contradictory", "nearly parallel"):
-        for seed in range(4):
+        for seed in range(2):
             dataset = make_table(kind, 120, 60, seed)
             here = evaluations(dataset)
             flipped = [evaluations(flip_label(dataset, index)) for index in range(0, 120, 20)]

@@ -241,7 +241,7 @@ def test_a_network_learns_what_no_linear_model_can() -> None:
     data = Dataset(rows, np.sign(features[:, 0] * features[:, 1]))
     model = make(seed=1)
     method = GradientPerturbation(
-        model=model, rounds=300, learning_rate=4.0, clipping_norm=10.0, momentum=0.9, averaging=False
+        model=model, rounds=100, learning_rate=4.0, clipping_norm=10.0, momentum=0.9, averaging=False
     )
     state = method.initial_state()
     for _ in range(method.rounds):

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scripted_streams import EveryAssignment, fixed_stream
 
 from mpcdp.mpc.backend import Words
+from mpcdp.mpc.noise import circuits
 from mpcdp.mpc.noise.circuits import accumulate, first_differences
 from mpcdp.mpc.plaintext_backend import PlaintextBackend
 
@@ -54,8 +55,13 @@ def test_first_differences_costs(blocks: int, expected: tuple[int, int, int]) ->
     assert costs(backend, 12) == expected
 
 
+@pytest.mark.parametrize("cached_bytes", [0, 15 * 2 * 4 * 8])
 @pytest.mark.parametrize("count", [1, 2, 4, 5])
-def test_accumulate_adds_a_product_over_two_elements(count: int) -> None:
+def test_accumulate_adds_a_product_over_two_elements(
+    count: int, cached_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row by row, and all rows at once."""
+    monkeypatch.setattr(circuits, "_CACHED_BYTES", cached_bytes)
     tosses = random_lanes("tosses", count, 2, 4)
     rows = lanes(random_lanes("rows", 15, 1))[..., :count].astype(np.bool_)
     before = random_lanes("chosen", 15, 3, 4)

@@ -27,6 +27,9 @@ __all__ = ["accumulate", "first_differences", "invert"]
 _STEP = 2
 """Random bits that a chain grows by in a round: one bit is opened for both, and four are dealt."""
 
+_CACHED_BYTES = 1 << 20
+"""Up to here all rows are added at once: a copy of them stays in the cache."""
+
 
 def invert(backend: Backend, words: Words) -> Words:
     """Flip shared bits. Local."""
@@ -92,5 +95,8 @@ def accumulate(chosen: Words, tosses: Sequence[Words], rows: NDArray[np.bool_]) 
     for bit, toss in enumerate(tosses):
         np.bitwise_xor(sums[: 1 << bit], toss, out=sums[1 << bit : 2 << bit])
     indices = rows @ (1 << np.arange(len(tosses)))
+    if chosen.nbytes <= _CACHED_BYTES:
+        chosen ^= sums[indices]
+        return
     for row, index in zip(chosen, indices.tolist(), strict=True):
         row ^= sums[index]  # one at a time: no copy of all of them that the cache could not hold
