@@ -1,8 +1,10 @@
 """What ``mpcdp bench protocol`` has found out: sessions, other libraries, the cost model, and very many owners."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
+
+from pydantic import TypeAdapter, ValidationError
 
 from mpcdp import __version__
 from mpcdp.bench.cost_model import CostModel, fit_costs
@@ -13,6 +15,7 @@ from mpcdp.bench.protocol import PHASES, ProtocolRow, observation
 from mpcdp.bench.report import time_text
 from mpcdp.bench.rounds_report import OWNERS
 from mpcdp.bench.server_probe import COORDINATOR
+from mpcdp.errors import InputError
 
 __all__ = [
     "PEER_HEADER",
@@ -72,6 +75,7 @@ class ProtocolResults:
     def document(self) -> dict[str, Any]:
         """Return what ``--json`` prints."""
         return {
+            "kind": "protocol",
             "rows": [asdict(row) for row in self.rows],
             "peers": [asdict(peer) for peer in self.peers],
             "model": None if self.model is None else asdict(self.model),
@@ -79,6 +83,18 @@ class ProtocolResults:
             "notes": list(self.notes),
             **where_measured(),
         }
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Self:
+        """Read what `document` wrote.
+
+        Raises:
+            InputError: it is something else.
+        """
+        try:
+            return TypeAdapter(cls).validate_python({**document, "many": document.get("many_owners")})
+        except ValidationError as error:
+            raise InputError(f"these are no results of `mpcdp bench protocol --json`: {error.errors()[0]}") from error
 
     def row_cells(self) -> list[list[str]]:
         """Return the table of the sessions under `ROW_HEADER`."""

@@ -72,6 +72,7 @@ def test_plain_sums_have_no_noise() -> None:
     assert set(reports["coordinator"].sent) == {"party-2", OWNERS}
 
 
+@pytest.mark.slow  # the same of a noise worker: test_bench_processes
 def test_an_owner_that_fails_is_named() -> None:
     def command(folder: Path, name: str) -> list[str]:
         (folder / "owner-2" / "process.key").unlink(missing_ok=True)

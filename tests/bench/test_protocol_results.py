@@ -21,6 +21,7 @@ from mpcdp.bench.protocol_results import (
     our_result,
 )
 from mpcdp.bench.slow_network import Link
+from mpcdp.errors import InputError
 
 ROWS = [
     made_up_row(),
@@ -41,7 +42,8 @@ def results() -> ProtocolResults:
 
 def test_the_document_is_json_with_every_field() -> None:
     document = json.loads(json.dumps(results().document()))
-    assert set(document) == {"command", "rows", "peers", "model", "many_owners", "notes", "machine", "versions"}
+    assert document["kind"] == "protocol"
+    assert set(document) == {"kind", "command", "rows", "peers", "model", "many_owners", "notes", "machine", "versions"}
     assert set(document["rows"][0]) == {field.name for field in fields(ProtocolRow)}
     assert set(document["rows"][0]) >= {
         *("owners", "dimension", "parties", "round_trip_ms", "bandwidth_mbit", "seconds_by_phase", "bytes"),
@@ -69,6 +71,17 @@ def test_the_document_is_json_with_every_field() -> None:
     }
     assert many["servers"]["first party"]["ratio"] is None
     assert many["simulation"]["party"]["upload_seconds"] == 30.0
+
+
+def test_a_document_is_read_back_whole() -> None:
+    for found in (results(), replace(results(), model=None, many=None, peers=[])):
+        document = json.loads(json.dumps(found.document()))
+        again = ProtocolResults.of(document)
+        assert json.loads(json.dumps(again.document())) == document
+        assert (again.row_cells(), again.many_text()) == (found.row_cells(), found.many_text())
+    document["rows"][0]["seconds"] = "soon"
+    with pytest.raises(InputError, match="bench protocol"):
+        ProtocolResults.of(document)
 
 
 def test_the_model_is_fitted_to_the_rows_without_a_limit() -> None:
