@@ -33,6 +33,7 @@ from mpcdp.transport.waiting import wait_with_caller
 __all__ = ["main"]
 
 _WAIT_SECONDS = 60.0
+_LOOK_SECONDS = 0.1
 
 
 def main(folder: Path, name: str) -> int:
@@ -120,9 +121,15 @@ class _Desk(OwnerDesk):
         journal.open_session(ref)
         if not self._monitor.wait_for(lambda: len(self._attending) == len(everybody), deadline):
             return False
+        self._publish(ref)
         with self._monitor.changed:
             self._progress.open_round = 0
         self._publish(ref)
+        # Each event by itself, as when parties take their time.
+        while any(mailbox._told.open_round < 0 for mailbox in tuple(self._mailboxes.values())):
+            if not deadline.remaining():
+                return False
+            self._monitor.pause(_LOOK_SECONDS)
         with self._monitor.changed:
             self._last = Release(values=np.zeros(self._plan.dimension, dtype=np.int64), owners=everybody)
             self._progress.releases, self._progress.open_round = 1, None
