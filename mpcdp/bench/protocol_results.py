@@ -112,9 +112,9 @@ class ProtocolResults:
         return (
             f"time = {time_text(model.start_seconds)} + {model.rounds_factor:.2f} x message rounds x round trip "
             f"+ {1e9 * model.seconds_per_byte:,.1f} ns x bytes + {time_text(model.seconds_per_owner)} x owners, "
-            "least squares of relative errors, no coefficient below 0, rows without a limit on bandwidth. For this "
-            f"machine, which all processes share, owners too, and for {self._range_text()}: there the farthest off is "
-            f"{100 * self._largest_error():.0f} % of a measured time"
+            f"least squares of relative errors over {len(model.residuals)} sessions without a limit on bandwidth, no "
+            "coefficient below 0. For this machine, which all processes share, owners too, and for "
+            f"{self._range_text()}: there the farthest off is {100 * self._largest_error():.0f} % of a measured time"
         )
 
     def processor_cells(self) -> list[list[str]]:
