@@ -33,8 +33,8 @@ from mpcdp.errors import ConfigError, PeerError
 __all__ = ["protocol", "star"]
 
 _OWNERS, _QUICK_OWNERS = [10, 100, 300], [10, 40]
-_DIMENSIONS, _QUICK_DIMENSIONS = [100, 30_000, 10_000], [100, 3_000]
-_PARTIES, _QUICK_PARTIES = [3, 2, 5], [2]
+_DIMENSIONS, _QUICK_DIMENSIONS = [100, 10, 30_000, 1_000_000, 10_000], [100, 3_000]
+_PARTIES, _QUICK_PARTIES = [3, 2, 4, 5], [2]
 _ROUND_TRIPS, _QUICK_ROUND_TRIPS = [0.0, 1.0, 20.0, 100.0], [0.0, 20.0]
 _BANDWIDTHS = [100.0]
 _MANY, _QUICK_MANY = 1_000_000, 100_000
