@@ -109,5 +109,11 @@ def test_it_trains_with_processes_that_run_elsewhere(network: Path) -> None:
     assert set(model.predict(frame[["age", "dose"]])) <= {"no", "yes"}
     assert "owner 'clinic-a'" in model.privacy_statement_
     assert federation.ledger.total.epsilon == 8.0
+    # What is over stays over: again, it is given the same model, asks nobody and pays nothing.
+    again = PrivateLogisticRegression(federation=federation).fit(frame[["age", "dose"]], frame["ill"])
+    assert again.model_ == model.model_
+    assert federation.ledger.total.epsilon == 8.0
+    # Without the model it would be another session, and a task runs once only.
+    (network / "clinic-a" / "state" / "model.json").unlink()
     with pytest.raises(BudgetError, match="runs once only"):
         model.fit(frame[["age", "dose"]], frame["ill"])
