@@ -38,6 +38,7 @@ def largest_correlation(series: NDArray[np.float64]) -> float:
     return float(np.abs(matrix[np.triu_indices(len(series), 1)]).max())
 
 
+@pytest.mark.slow  # real processes without CrypTen's samplers: test_bench_command
 def test_a_tiny_run_measures_ours_and_crypten_and_samples_noise() -> None:
     row, shares = measure_and_keep(TINY)
     check_our_figures(row, TINY)

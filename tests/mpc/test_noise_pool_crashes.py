@@ -173,7 +173,7 @@ def _run_lives(kind: type[Lives], *, examples: int, steps: int) -> None:
 
 @pytest.mark.parametrize("kind", [Lives, LivesOfPositions])
 def test_no_noise_serves_two_sessions_whatever_happens(kind: type[Lives]) -> None:
-    _run_lives(kind, examples=25, steps=12)
+    _run_lives(kind, examples=15, steps=12)
 
 
 @pytest.mark.slow

@@ -82,8 +82,14 @@ def _exchange_until_it_fails(mesh: MessageMesh, strike: Callable[[], None], exch
         mesh.exchange("step", b"x")
 
 
-@_signals
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(
+    ("rank", "number"),
+    [
+        (0, signal.SIGKILL),
+        (1, signal.SIGSTOP),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in ((0, signal.SIGSTOP), (1, signal.SIGKILL))),
+    ],
+)
 def test_a_compute_party_that_dies_or_freezes_is_noticed(
     world: GrpcTestWorld, tmp_path: Path, rank: int, number: signal.Signals
 ) -> None:
