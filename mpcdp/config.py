@@ -161,8 +161,8 @@ class Policy(Section):
         noise: who may sample the noise: ``"joint"``, ``"per-party"``.
         peers: DNS names in the certificates of everybody else who may take part.
         tasks: digests, 64 hexadecimal digits, of the tasks that were looked at.
-        modules: factories of PyTorch modules, ``"package.module:function"``, whose code may be imported; none when left
-            out.
+        modules: factories of PyTorch modules, and losses of theirs, ``"package.module:function"``, whose code may be
+            imported; none when left out.
     """
 
     epsilon: Annotated[float, Field(gt=0)] | None = None

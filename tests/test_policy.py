@@ -117,6 +117,15 @@ def test_modules_are_refused_unless_listed() -> None:
     check_policy(Policy(modules=("a.b:c",)), task, name="hospital-1")
 
 
+def test_losses_that_a_task_names_are_code_as_well() -> None:
+    content = _module_task("a.b:c")
+    content["model"]["loss"] = "d:e"
+    task = Task.model_validate(content)
+    assert _reasons(task, modules=["a.b:c"]) == ['policy.modules: only a.b:c, the task would import "d:e"']
+    assert len(_reasons(task)) == 2
+    check_policy(Policy(modules=("a.b:c", "d:e")), task, name="hospital-1")
+
+
 @pytest.mark.parametrize("policy", ["tasks = ['3b1f']", "noise = ['none']", "epsilon = 0", "owner = 3", "peers = 'a'"])
 def test_a_policy_with_faults_is_no_policy(tmp_path: Path, policy: str) -> None:
     text = (_PARTIES / "compute" / "compute.toml").read_text(encoding="utf-8")

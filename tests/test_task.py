@@ -312,8 +312,12 @@ def test_digest_sees_the_last_bit_of_a_number(epsilon: float) -> None:
 
 def test_digest_follows_a_changed_copy() -> None:
     task = load_task(_SAMPLE)
-    alone = task.model_copy(update={"owners": task.owners[:1]})
-    assert alone.digest != task.digest
+    for deep in (False, True):
+        digest = task.digest  # from here on it is kept
+        alone = task.model_copy(update={"owners": task.owners[:1]}, deep=deep)
+        assert alone.digest != digest
+        again = alone.model_copy(update={"owners": task.owners}, deep=deep)
+        assert (again.digest, again) == (digest, task)
 
 
 # -- methods ---------------------------------------------------------------------------------------------------------

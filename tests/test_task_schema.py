@@ -42,6 +42,7 @@ def test_samples_fit(sample: Path) -> None:
         ("task", "version", 2),
         ("session", "minimum_owners", 0),
         ("method", "sampling_rate", 1.5),
+        ("model", "loss", "hinge"),
     ],
 )
 def test_what_reading_refuses_in_a_section_does_not_fit(section: str, key: str, value: Any) -> None:

@@ -1,18 +1,23 @@
-"""What a session costs, fitted to sessions that were measured.
+"""What a session costs, fitted to sessions that were measured. Two models, which answer two questions.
 
-time = a + b * message rounds * round trip + c * bytes + e * owners. The last term is there because an owner costs
-connections, handshakes and a ledger, which is far more than what it uploads.
+How long one takes where all its processes share one machine, as they do when they are measured:
+
+    time = a + b * message rounds * round trip + c * bytes + e * owners.
+
+The last term is there because an owner costs connections, handshakes and a ledger on that machine, which is far more
+than what it uploads. And how much work it is for one server whose owners have machines of their own, as in earnest:
+
+    processor seconds = a' + c' * bytes received + e' * owners.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-__all__ = ["COEFFICIENTS", "CostModel", "Observation", "fit_costs"]
-
-COEFFICIENTS = 4
+__all__ = ["CostModel", "Observation", "ServerModel", "ServerObservation", "fit_costs", "fit_server"]
 
 
 @dataclass(frozen=True)
@@ -77,16 +82,78 @@ def fit_costs(observations: Sequence[Observation]) -> CostModel:
     table = np.array(
         [[1.0, each.message_rounds * each.round_trip_seconds, each.bytes_sent, each.owners] for each in observations]
     )
-    seconds = np.array([each.seconds for each in observations])
-    if len(observations) < COEFFICIENTS or not (seconds > 0).all():
-        raise ValueError(f"a fit takes at least {COEFFICIENTS} sessions, each of which took some time")
+    coefficients, residuals = _fit(
+        table,
+        np.array([each.seconds for each in observations]),
+        differ="in their round trips, in their bytes and in their owners",
+    )
+    start, factor, per_byte, per_owner = coefficients
+    return CostModel(start, factor, per_byte, per_owner, residuals)
+
+
+@dataclass(frozen=True)
+class ServerObservation:
+    """One session at one server.
+
+    Args:
+        bytes_received: payload of all calls and answers that it got.
+        owners: number of owners.
+        processor_seconds: that its process used.
+    """
+
+    bytes_received: int
+    owners: int
+    processor_seconds: float
+
+
+@dataclass(frozen=True)
+class ServerModel:
+    """Processor seconds = start + per_byte * bytes received + per_owner * owners.
+
+    Args:
+        start_seconds: a': what every session costs.
+        seconds_per_byte: c': for one byte of payload that is received; what computing grows with it is in it.
+        seconds_per_owner: e': for one owner, whatever it uploads: its connection, its calls, what is written for it.
+        residuals: measured less fitted, in seconds, of each session it was fitted to.
+    """
+
+    start_seconds: float
+    seconds_per_byte: float
+    seconds_per_owner: float
+    residuals: tuple[float, ...] = ()
+
+    def predict(self, *, bytes_received: float, owners: int) -> float:
+        """Return how many processor seconds a session takes."""
+        return self.start_seconds + self.seconds_per_byte * bytes_received + self.seconds_per_owner * owners
+
+
+def fit_server(observations: Sequence[ServerObservation]) -> ServerModel:
+    """Fit the model of one server, in the same way as `fit_costs`.
+
+    Args:
+        observations: at least three; differing in bytes and owners.
+
+    Raises:
+        ValueError: they do not determine the coefficients.
+    """
+    (start, per_byte, per_owner), residuals = _fit(
+        np.array([[1.0, each.bytes_received, each.owners] for each in observations]),
+        np.array([each.processor_seconds for each in observations]),
+        differ="in their bytes and in their owners",
+    )
+    return ServerModel(start, per_byte, per_owner, residuals)
+
+
+def _fit(
+    table: NDArray[np.float64], seconds: NDArray[np.float64], *, differ: str
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the coefficients of the table's columns, and measured less fitted of its rows."""
+    count = table.shape[-1]
+    if len(seconds) < count or not (seconds > 0).all():
+        raise ValueError(f"a fit takes at least {count} sessions, each of which took some time")
     scale = table.max(axis=0)
-    if not scale.all() or np.linalg.matrix_rank(table / scale) < COEFFICIENTS:
-        raise ValueError(
-            "a fit takes sessions that differ in their round trips, in their bytes and in their owners, each on its own"
-        )
+    if not scale.all() or np.linalg.matrix_rank(table / scale) < count:
+        raise ValueError(f"a fit takes sessions that differ {differ}, each on its own")
     scaled, _ = nnls(table / scale / seconds[:, None], np.ones(len(seconds)))
     coefficients = scaled / scale
-    residuals = tuple(map(float, seconds - table @ coefficients))
-    start, factor, per_byte, per_owner = map(float, coefficients)
-    return CostModel(start, factor, per_byte, per_owner, residuals)
+    return tuple(map(float, coefficients)), tuple(map(float, seconds - table @ coefficients))

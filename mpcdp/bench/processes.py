@@ -9,7 +9,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, Self, TextIO, TypeVar
+
+import structlog
 
 from mpcdp.config import TlsFiles
 from mpcdp.errors import PeerError, PeerTimeout
@@ -17,7 +19,15 @@ from mpcdp.local_network import free_ports
 from mpcdp.transport.channel import Member
 from mpcdp.transport.tls import Authority, write_private
 
-__all__ = ["Command", "Job", "credentials_of", "end_with_parent", "run_processes", "worker_command"]
+__all__ = [
+    "Command",
+    "Job",
+    "credentials_of",
+    "end_with_parent",
+    "log_as_processes_do",
+    "run_processes",
+    "worker_command",
+]
 
 Command = Callable[[Path, str], list[str]]
 """Makes the command line of a process from the row's folder and the process's name."""
@@ -103,6 +113,19 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def log_as_processes_do(file: TextIO) -> None:
+    """Write the same log as the product's processes, which is part of what they cost."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(file=file),
+    )
 
 
 def _write_credentials(folder: Path, job: Job) -> None:

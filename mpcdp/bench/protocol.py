@@ -9,7 +9,7 @@ from typing import Self
 from mpcdp.bench.cost_model import Observation
 from mpcdp.bench.processes import Command, run_processes
 from mpcdp.bench.rounds import rounds_command
-from mpcdp.bench.rounds_report import RoundsReport
+from mpcdp.bench.rounds_report import OWNERS, RoundsReport
 from mpcdp.bench.rounds_setting import RoundsSetting
 from mpcdp.bench.slow_network import FAST, Link, SlowNetwork
 from mpcdp.transport.channel import Member
@@ -63,6 +63,10 @@ class ProtocolRow:
         closing_seconds: afterwards: owners compare the release with every party's and leave.
         message_rounds: messages that follow one another, of all phases; see `observation`.
         message_rounds_by_phase: where they occur; an enrolment's are those of ``upload``.
+        processor_seconds: user and system, of all threads, by process, such as ``"party-1"``; `OWNERS` are all owners'
+            processes together. Imports and reading the task are left out, joining and closing are in it.
+        startup_processor_seconds: the imports and reading the task.
+        bytes_received: payload by server.
         bytes: payload by link, of all processes together, such as ``"owner->party"``; connections before and after
             included, TLS's and gRPC's own bytes not.
         party_peak_memory_mib: of each compute party, libraries included.
@@ -82,6 +86,9 @@ class ProtocolRow:
     closing_seconds: float
     message_rounds: int
     message_rounds_by_phase: Mapping[str, int]
+    processor_seconds: Mapping[str, float]
+    startup_processor_seconds: Mapping[str, float]
+    bytes_received: Mapping[str, int]
     bytes: Mapping[str, int]
     party_peak_memory_mib: Mapping[str, float]
     noise_ratio: float
@@ -144,6 +151,11 @@ def measure_protocol(setting: ProtocolSetting, *, sessions: int = 1, command: Co
         closing_seconds=times["closed"] - times["released"],
         message_rounds=sum(rounds.values()),
         message_rounds_by_phase=rounds,
+        processor_seconds=_by_server(setting.session, {name: each.processor_seconds for name, each in middle.items()}),
+        startup_processor_seconds=_by_server(
+            setting.session, {name: each.startup_processor_seconds for name, each in middle.items()}
+        ),
+        bytes_received=_received(middle),
         bytes=_bytes(setting.session, middle),
         party_peak_memory_mib={name: middle[name].peak_memory_mib for name in _parties(setting)},
         noise_ratio=middle["coordinator"].noise_ratio,
@@ -227,6 +239,21 @@ def _bytes(session: RoundsSetting, reports: Mapping[str, RoundsReport]) -> dict[
     for name, report in reports.items():
         # A process that runs owners is no member itself.
         sender = _LINK_ENDS[roles.get(name, "owner")]
-        for role, count in report.sent.items():
-            sent[f"{sender}->{_LINK_ENDS[role]}"] += count
+        for receiver, count in report.sent.items():
+            sent[f"{sender}->{_LINK_ENDS[roles.get(receiver, 'owner')]}"] += count
     return dict(sorted(sent.items()))
+
+
+def _received(reports: Mapping[str, RoundsReport]) -> dict[str, int]:
+    received = sum((Counter(report.sent) for report in reports.values()), Counter[str]())
+    del received[OWNERS]
+    return dict(received)
+
+
+def _by_server(session: RoundsSetting, figures: Mapping[str, float]) -> dict[str, float]:
+    """Add the figures of the owners' processes up."""
+    together: dict[str, float] = {}
+    for name, figure in figures.items():
+        server = OWNERS if name in session.hosts else name
+        together[server] = together.get(server, 0.0) + figure
+    return together

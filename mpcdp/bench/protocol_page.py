@@ -5,10 +5,16 @@ from typing import Any
 
 from mpcdp.bench.machine import where_measured
 from mpcdp.bench.protocol import PHASES
-from mpcdp.bench.protocol_results import PEER_HEADER, ROW_HEADER, ProtocolResults
+from mpcdp.bench.protocol_results import (
+    PEER_HEADER,
+    PROCESSOR_HEADER,
+    ROW_HEADER,
+    SERVER_HEADER,
+    ProtocolResults,
+)
 from mpcdp.html_page import Command, Figure, Page, Section, Table, Text
 
-__all__ = ["results_page"]
+__all__ = ["results_page", "results_sections"]
 
 
 def results_page(results: ProtocolResults) -> Page:
@@ -19,35 +25,47 @@ def results_page(results: ProtocolResults) -> Page:
     return Page(
         title="What a session costs",
         sections=[
-            Section(
-                "Sessions",
-                [
-                    Command(where["command"]),
-                    Text(
-                        "Output perturbation with joint noise: every role a process on this machine, mutual TLS, "
-                        "owners sharing processes. Time: of all phases, from when the last party was up to the "
-                        "release. The round trip and the bandwidth are added by a proxy on loopback. Bytes are "
-                        "payload. MiB: the largest compute party."
-                    ),
-                    Table(ROW_HEADER, results.row_cells()),
-                    Figure(_png(_phases_figure(results)), "Where the time goes, by session."),
-                ],
-            ),
-            Section("Cost model", _model_blocks(results)),
-            Section(
-                "Other libraries",
-                [
-                    Text(
-                        "The same work: as many vectors, of the last dimension that was asked for, added up, and "
-                        "noise. They differ in what they protect; that is in the last two columns."
-                    ),
-                    Table(PEER_HEADER, results.peer_cells()),
-                ],
-            ),
-            Section("Notes", [Text(note) for note in results.notes] or [Text("None.")]),
+            *results_sections(results, command=where["command"]),
             Section("Where", [Table(("machine", ""), machine), Table(("library", "version"), versions)]),
         ],
     )
+
+
+def results_sections(results: ProtocolResults, *, command: str) -> list[Section]:
+    """Show everything that was measured, by the command that did it."""
+    return [
+        Section(
+            "What a session costs",
+            [
+                Command(command),
+                Text(
+                    "Output perturbation with joint noise: every role a process on this machine, mutual TLS, "
+                    "owners sharing processes. Time: of all phases, from when the last party was up to the "
+                    "release. The round trip and the bandwidth are added by a proxy on loopback. Bytes are "
+                    "payload. MiB: the largest compute party."
+                ),
+                Table(ROW_HEADER, results.row_cells()),
+                Figure(_png(_phases_figure(results)), "Where the time goes, by session."),
+                Text(
+                    "Processor seconds, from the end of the imports to the end of the process; an owner: those of "
+                    "all owners' processes, divided by the owners."
+                ),
+                Table(PROCESSOR_HEADER, results.processor_cells()),
+            ],
+        ),
+        Section("Cost model", _model_blocks(results)),
+        Section(
+            "Other libraries",
+            [
+                Text(
+                    "The same work: as many vectors, of the last dimension that was asked for, added up, and "
+                    "noise. They differ in what they protect; that is in the last two columns."
+                ),
+                Table(PEER_HEADER, results.peer_cells()),
+            ],
+        ),
+        Section("Notes", [Text(note) for note in results.notes] or [Text("None.")]),
+    ]
 
 
 def _model_blocks(results: ProtocolResults) -> list[Any]:
@@ -55,7 +73,7 @@ def _model_blocks(results: ProtocolResults) -> list[Any]:
     if results.model is not None:
         blocks.append(Figure(_png(_fit_figure(results)), "Measured times over the model's."))
     if results.many is not None:
-        blocks.append(Text(results.many_text()))
+        blocks += [Text(results.many_text()), Table(SERVER_HEADER, results.server_cells())]
     return blocks
 
 

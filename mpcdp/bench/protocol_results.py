@@ -2,19 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
-import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from mpcdp import __version__
 from mpcdp.bench.cost_model import CostModel, fit_costs
 from mpcdp.bench.machine import where_measured
+from mpcdp.bench.many_owners import ManyOwners, ServerCost
 from mpcdp.bench.peers import PeerResult
 from mpcdp.bench.protocol import PHASES, ProtocolRow, observation
 from mpcdp.bench.report import time_text
-from mpcdp.bench.upload_simulation import LEFT_OUT, Simulation
+from mpcdp.bench.rounds_report import OWNERS
+from mpcdp.bench.server_probe import COORDINATOR
+from mpcdp.errors import InputError
 
-__all__ = ["PEER_HEADER", "ROW_HEADER", "ManyOwners", "ProtocolResults", "fitted", "many_owners", "our_result"]
+__all__ = [
+    "PEER_HEADER",
+    "PROCESSOR_HEADER",
+    "ROW_HEADER",
+    "SERVER_HEADER",
+    "ProtocolResults",
+    "fitted",
+    "our_result",
+]
 
 ROW_HEADER = (
     *("owners", "dimension", "parties", "round trip", "Mbit/s", "time", *PHASES),
@@ -29,36 +40,18 @@ ROW_HEADER = (
     ),
 )
 PEER_HEADER = ("library", "version", "time", "bytes", "noise ratio", "setting", "noise", "who could see what")
-_ONLINE_BY_OWNER = ("enrolment", "upload", "agreement")
-
-
-@dataclass(frozen=True)
-class ManyOwners:
-    """Very many owners: what the cost model says, and what a simulation in one process says.
-
-    Args:
-        owners: how many.
-        dimension: number of coordinates d.
-        predicted_seconds: by the cost model, on loopback, with the bytes that an owner was measured to cost.
-        seconds_per_owner: by number of owners that were measured: enrolment, upload and agreement, each divided by it.
-        growth_seconds_per_owner: slope of a line through these times.
-        simulation: a party's work for the uploads.
-        ratio: predicted_seconds / the simulation's.
-        left_out: what the simulation leaves out, and the prediction has in it.
-    """
-
-    owners: int
-    dimension: int
-    predicted_seconds: float
-    seconds_per_owner: Mapping[int, float]
-    growth_seconds_per_owner: float
-    simulation: Simulation
-    ratio: float
-    left_out: str = LEFT_OUT
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything, for JSON."""
-        return asdict(self) | {"simulation": self.simulation.as_dict()}
+PROCESSOR_HEADER = (
+    *("owners", "dimension", "parties", "round trip"),
+    *("an owner", "coordinator", "first party", "last party", "dealer", "start-up of all"),
+)
+SERVER_HEADER = (
+    *("server", "start", "a byte received", "an owner", "farthest off", "predicted"),
+    *("simulated", "predicted / simulated"),
+)
+LEFT_OUT = (
+    "In neither: waiting for a disk, a network's other limits, and that a server of one process has a thread for each "
+    "owner that waits and a file for each connection"
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +62,7 @@ class ProtocolResults:
         rows: sessions; the first one is what the others vary.
         peers: ours first.
         model: fitted to the rows without a limit on bandwidth, None if it could not be.
-        many: very many owners, None if that was not asked for, or there is no model.
+        many: very many owners, None if that was not asked for or the rows do not tell.
         notes: what to know.
     """
 
@@ -82,6 +75,7 @@ class ProtocolResults:
     def document(self) -> dict[str, Any]:
         """Return what ``--json`` prints."""
         return {
+            "kind": "protocol",
             "rows": [asdict(row) for row in self.rows],
             "peers": [asdict(peer) for peer in self.peers],
             "model": None if self.model is None else asdict(self.model),
@@ -89,6 +83,18 @@ class ProtocolResults:
             "notes": list(self.notes),
             **where_measured(),
         }
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Self:
+        """Read what `document` wrote.
+
+        Raises:
+            InputError: it is something else.
+        """
+        try:
+            return TypeAdapter(cls).validate_python({**document, "many": document.get("many_owners")})
+        except ValidationError as error:
+            raise InputError(f"these are no results of `mpcdp bench protocol --json`: {error.errors()[0]}") from error
 
     def row_cells(self) -> list[list[str]]:
         """Return the table of the sessions under `ROW_HEADER`."""
@@ -106,22 +112,50 @@ class ProtocolResults:
         return (
             f"time = {time_text(model.start_seconds)} + {model.rounds_factor:.2f} x message rounds x round trip "
             f"+ {1e9 * model.seconds_per_byte:,.1f} ns x bytes + {time_text(model.seconds_per_owner)} x owners, "
-            "least squares of relative errors, no coefficient below 0, rows without a limit on bandwidth"
+            "least squares of relative errors, no coefficient below 0, rows without a limit on bandwidth. For this "
+            f"machine, which all processes share, owners too, and for {self._range_text()}: there the farthest off is "
+            f"{100 * self._largest_error():.0f} % of a measured time"
         )
+
+    def processor_cells(self) -> list[list[str]]:
+        """Return the table of processor seconds under `PROCESSOR_HEADER`."""
+        return [_processor_cells(row) for row in self.rows]
+
+    def server_cells(self) -> list[list[str]]:
+        """Return the table of servers with very many owners under `SERVER_HEADER`; empty if there is none."""
+        return [] if self.many is None else [_server_cells(*server) for server in self.many.servers.items()]
 
     def many_text(self) -> str:
         """Write what very many owners would take."""
         if self.many is None:
             return ""
         many = self.many
-        growth = ", ".join(f"{time_text(each)} with {owners:,}" for owners, each in many.seconds_per_owner.items())
+        party = many.simulation.party
         return (
-            f"{many.owners:,} owners of {many.dimension:,} coordinates: {many.predicted_seconds:,.0f} s by the model, "
-            f"all owners on this machine; {many.simulation.seconds:,.1f} s by a simulation of one party's work in one "
-            f"process ({many.simulation.peak_memory_mib:,.0f} MiB): {many.ratio:,.0f} times. The simulation leaves out "
-            f"{many.left_out}. Measured per owner: {growth}; each further owner "
-            f"{time_text(many.growth_seconds_per_owner)}."
+            f"{many.owners:,} owners of {many.dimension:,} coordinates, on machines of their own: "
+            f"{many.predicted_seconds:,.0f} s, which is the work of the busiest server, the {many.busiest}, on one "
+            f"core, and {many.message_rounds} message rounds of {1000 * many.round_trip_seconds:g} ms. Simulated: "
+            f"connections and calls by real servers with {many.simulation.connections:,} owners at once, "
+            f"{1000 * many.simulation.coordinator_seconds_per_owner:,.2f} ms each at the coordinator and "
+            f"{1000 * many.simulation.transport_seconds_per_owner:,.2f} ms at the last party; what else that one does "
+            f"by its own code, {party.enrolments_written:,} enrolments in its journal and {party.owners:,} uploads "
+            f"({party.seconds:,.0f} s, {party.peak_memory_mib:,.0f} MiB). {LEFT_OUT}."
         )
+
+    def _fitted_rows(self) -> list[ProtocolRow]:
+        return [row for row in self.rows if row.bandwidth_mbit is None]
+
+    def _range_text(self) -> str:
+        rows = self._fitted_rows()
+        owners, dimensions = [row.owners for row in rows], [row.dimension for row in rows]
+        return (
+            f"{min(owners):,} to {max(owners):,} owners, {min(dimensions):,} to {max(dimensions):,} coordinates and "
+            f"round trips of up to {max(row.round_trip_ms for row in rows):g} ms"
+        )
+
+    def _largest_error(self) -> float:
+        residuals = () if self.model is None else self.model.residuals
+        return max(abs(each) / row.seconds for each, row in zip(residuals, self._fitted_rows(), strict=True))
 
     def _fit_text(self, row: ProtocolRow) -> str:
         if self.model is None or row.bandwidth_mbit is not None:
@@ -146,41 +180,6 @@ def fitted(rows: Sequence[ProtocolRow]) -> CostModel:
     return fit_costs([observation(row) for row in rows if row.bandwidth_mbit is None])
 
 
-def many_owners(rows: Sequence[ProtocolRow], model: CostModel, simulation: Simulation) -> ManyOwners:
-    """Predict very many owners from sessions that differ from the first one in their owners only.
-
-    Args:
-        rows: all rows.
-        model: fitted to them.
-        simulation: of as many owners as are to be predicted.
-
-    Raises:
-        ValueError: fewer than two numbers of owners were measured.
-    """
-    first = rows[0]
-    alike = [row for row in rows if _without_owners(row) == _without_owners(first)]
-    owners = np.array([row.owners for row in alike], dtype=float)
-    if len(set(owners)) < 2:
-        raise ValueError("very many owners are predicted from two or more numbers of owners: repeat --owners")
-    online = np.array([sum(row.seconds_by_phase[phase] for phase in _ONLINE_BY_OWNER) for row in alike])
-    byte_slope, byte_start = np.polyfit(owners, [sum(row.bytes.values()) for row in alike], 1)
-    predicted = model.predict(
-        message_rounds=first.message_rounds,
-        round_trip_seconds=first.round_trip_ms / 1000,
-        bytes_sent=byte_start + byte_slope * simulation.owners,
-        owners=simulation.owners,
-    )
-    return ManyOwners(
-        owners=simulation.owners,
-        dimension=simulation.dimension,
-        predicted_seconds=predicted,
-        seconds_per_owner={row.owners: float(each) for row, each in zip(alike, online / owners, strict=True)},
-        growth_seconds_per_owner=float(np.polyfit(owners, online, 1)[0]),
-        simulation=simulation,
-        ratio=predicted / simulation.seconds,
-    )
-
-
 def our_result(row: ProtocolRow) -> PeerResult:
     """Return ours beside the others: the whole session of a row, its noise included."""
     return PeerResult(
@@ -197,10 +196,6 @@ def our_result(row: ProtocolRow) -> PeerResult:
     )
 
 
-def _without_owners(row: ProtocolRow) -> tuple[object, ...]:
-    return row.dimension, row.parties, row.round_trip_ms, row.bandwidth_mbit
-
-
 def _row_cells(row: ProtocolRow) -> list[str]:
     links = ("owner->party", "party->party", "dealer->party", "party->coordinator")
     return [
@@ -214,6 +209,33 @@ def _row_cells(row: ProtocolRow) -> list[str]:
         str(row.message_rounds),
         *(f"{row.bytes.get(link, 0):,}" for link in links),
         f"{max(row.party_peak_memory_mib.values()):,.0f}",
+    ]
+
+
+def _processor_cells(row: ProtocolRow) -> list[str]:
+    seconds = row.processor_seconds
+    return [
+        f"{row.owners:,}",
+        f"{row.dimension:,}",
+        str(row.parties),
+        f"{row.round_trip_ms:g} ms",
+        time_text(seconds[OWNERS] / row.owners),
+        *(time_text(seconds[process]) for process in (COORDINATOR, "party-1", f"party-{row.parties}", "dealer")),
+        time_text(sum(row.startup_processor_seconds.values())),
+    ]
+
+
+def _server_cells(name: str, server: ServerCost) -> list[str]:
+    model = server.model
+    return [
+        name,
+        time_text(model.start_seconds),
+        f"{1e9 * model.seconds_per_byte:,.1f} ns",
+        f"{1000 * model.seconds_per_owner:,.2f} ms",
+        time_text(max(map(abs, model.residuals))),
+        f"{server.predicted_seconds:,.0f} s",
+        "-" if server.simulated_seconds is None else f"{server.simulated_seconds:,.0f} s",
+        "-" if server.ratio is None else f"{server.ratio:.2f}",
     ]
 
 

@@ -6,7 +6,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
-__all__ = ["RoundsReport"]
+__all__ = ["OWNERS", "RoundsReport"]
+
+OWNERS = "owners"
+"""All owners together, where bytes are counted by who they went to."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,16 @@ class RoundsReport:
         agreement_bytes: at a compute party: the part of it that settled the rounds' owners, and confirmed it.
         upload_bytes: at owners: the largest payload that one of them uploaded in all rounds together.
         phases: at the coordinator: how long joining, preparing and all rounds took, in seconds.
-        sent: payload bytes from this process, or from all its owners, by the role of the one it went to.
+        sent: payload bytes from this process, or from all its owners, by who they went to: the name of a server, or
+            `OWNERS` for all owners together.
         times: when things happened, in seconds of the monotonic clock. At the coordinator ``started`` the first
             round, ``released`` the last, ``closed`` the session; at a compute party ``enrolled`` the last owner,
             ``collected`` all that the last round needs, ``bound`` to it like all others.
         message_rounds: by phase, what went one after another at a compute party, or at the owner with most: its calls,
             and its exchanges with the other parties.
+        startup_processor_seconds: of all the process's threads, user and system, until everything was imported and the
+            task was read.
+        processor_seconds: from then to its end.
     """
 
     peak_memory_mib: float
@@ -44,6 +51,8 @@ class RoundsReport:
     sent: Mapping[str, int] = field(default_factory=dict)
     times: Mapping[str, float] = field(default_factory=dict)
     message_rounds: Mapping[str, int] = field(default_factory=dict)
+    startup_processor_seconds: float = 0.0
+    processor_seconds: float = 0.0
 
     def save(self, path: Path) -> None:
         """Write the report for the process that asked for it."""

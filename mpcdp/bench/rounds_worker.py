@@ -5,25 +5,26 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import structlog
 from grpc import _common
 
 from mpcdp.bench.constant_training import RECORD_COUNT
 from mpcdp.bench.metered_network import Meter, MeteredNetwork
 from mpcdp.bench.plain_sums import PlainAggregatorUnsafe, PlainOwnerUnsafe
-from mpcdp.bench.processes import credentials_of, end_with_parent
+from mpcdp.bench.processes import credentials_of, end_with_parent, log_as_processes_do
 from mpcdp.bench.report import peak_memory_mib
-from mpcdp.bench.rounds_report import RoundsReport
+from mpcdp.bench.rounds_report import OWNERS, RoundsReport
 from mpcdp.bench.rounds_setting import RoundsSetting
 from mpcdp.data.dataset import Dataset
 from mpcdp.errors import MpcdpError
 from mpcdp.plan import Plan, make_plan
 from mpcdp.privacy.ledger import Ledger
-from mpcdp.roles.compute_party import ComputeParty
+from mpcdp.roles.compute_party import ComputeParty, Engine
 from mpcdp.roles.coordinator import Coordinator
 from mpcdp.roles.dealer import Dealer
 from mpcdp.roles.journal import PartyJournal
@@ -32,6 +33,7 @@ from mpcdp.roles.process import open_many_files
 from mpcdp.roles.session import limits_of
 from mpcdp.secret_sharing.owner_set import OwnerSet
 from mpcdp.task import Task
+from mpcdp.transport.channel import Role
 from mpcdp.transport.messages import Enrolment, NoiseUse, Release, SessionRef
 
 __all__ = ["main"]
@@ -52,7 +54,7 @@ def main(folder: Path, name: str) -> int:
         The exit code; an error is written to standard error.
     """
     end_with_parent()
-    _log_as_processes_do()
+    log_as_processes_do(sys.stderr)
     open_many_files()
     try:
         _World(folder).run(name).save(folder / name / "report.json")
@@ -60,19 +62,6 @@ def main(folder: Path, name: str) -> int:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     return 0
-
-
-def _log_as_processes_do() -> None:
-    """Write the same log as the product's processes, which is part of what a round costs."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-    )
 
 
 class _World:
@@ -110,23 +99,29 @@ class _World:
         """Return a member's state folder."""
         return self.folder / name / "state"
 
-    def sent_by_role(self, network: MeteredNetwork) -> Mapping[str, int]:
-        """Return the payload bytes that went out, by the role of who got them."""
+    def sent(self, network: MeteredNetwork) -> Mapping[str, int]:
+        """Return the payload bytes that went out, by who got them."""
         sent: Counter[str] = Counter()
         for peer, count in network.bytes_sent().items():
-            sent[self.members[peer].role] += count
+            sent[OWNERS if self.members[peer].role == "owner" else peer] += count
         return dict(sent)
 
     def run(self, name: str) -> RoundsReport:
         """Run one process."""
-        if name in self.setting.hosts:
-            return _run_owners(self, self.setting.hosts[name])
-        run: Mapping[str, Callable[[_World, str], RoundsReport]] = {
-            "coordinator": _run_coordinator,
-            "dealer": _run_dealer,
-            "compute": _run_party if self.setting.protected else _run_aggregator,
-        }
-        return run[self.members[name].role](self, name)
+        run: Callable[[_World, str], RoundsReport] = _run_owners
+        if name not in self.setting.hosts:
+            run = self._server(self.members[name].role)
+        startup = time.process_time()
+        report = run(self, name)
+        return replace(report, startup_processor_seconds=startup, processor_seconds=time.process_time() - startup)
+
+    def _server(self, role: Role) -> "Callable[[_World, str], RoundsReport]":
+        """Return what runs a server; CrypTen is imported by those that use it, and before their time counts."""
+        if role == "compute" and self.setting.protected:
+            from mpcdp.mpc.crypten_backend import crypten_engine
+
+            return partial(_run_party, crypten_engine)
+        return {"coordinator": _run_coordinator, "dealer": _run_dealer}.get(role, _run_aggregator)
 
 
 class _TimedCoordinator(Coordinator):
@@ -156,7 +151,7 @@ def _run_coordinator(world: _World, name: str) -> RoundsReport:
         seconds_by_round=tuple(coordinator.seconds_by_round[world.setting.warm_up :]),
         noise_ratio=0.0 if coordinator.last is None else _noise_ratio(world, coordinator.last),
         phases=coordinator.seconds,
-        sent=world.sent_by_role(network),
+        sent=world.sent(network),
         times=coordinator.times | {"closed": time.monotonic()},
     )
 
@@ -172,7 +167,7 @@ def _noise_ratio(world: _World, release: Release) -> float:
 def _run_dealer(world: _World, name: str) -> RoundsReport:
     with world.network(name) as network:
         Dealer(world.task, world.plan, network).run()
-    return RoundsReport(peak_memory_mib(), sent=world.sent_by_role(network))
+    return RoundsReport(peak_memory_mib(), sent=world.sent(network))
 
 
 class _TimedParty(ComputeParty):
@@ -195,11 +190,9 @@ class _TimedParty(ComputeParty):
         return use
 
 
-def _run_party(world: _World, name: str) -> RoundsReport:
-    from mpcdp.mpc.crypten_backend import crypten_engine
-
+def _run_party(engine: Engine, world: _World, name: str) -> RoundsReport:
     with world.network(name) as network, PartyJournal(world.state(name)) as journal:
-        party = _TimedParty(name, world.task, world.plan, network, journal, crypten_engine)
+        party = _TimedParty(name, world.task, world.plan, network, journal, engine)
         party.network = network
         party.run()
         peers = {member.name for member in world.members.values() if member.role in ("compute", "coordinator")}
@@ -210,7 +203,7 @@ def _run_party(world: _World, name: str) -> RoundsReport:
             preparation=party.preparation,
             online_bytes=sum(count for peer, count in online.items() if peer in peers),
             agreement_bytes=sum(network.meter.sent[operation] for operation in _AGREEMENT),
-            sent=world.sent_by_role(network),
+            sent=world.sent(network),
             times={"enrolled": party.enrolled, **_party_times(network.meter)},
             message_rounds=_party_rounds(network.meter, world.members),
         )
@@ -240,8 +233,8 @@ def _run_aggregator(world: _World, name: str) -> RoundsReport:
     return RoundsReport(peak_memory_mib())
 
 
-def _run_owners(world: _World, names: Sequence[str]) -> RoundsReport:
-    """Run owners on a thread each; the first error of any of them ends the process."""
+def _run_owners(world: _World, host: str) -> RoundsReport:
+    """Run the owners of a process on a thread each; the first error of any of them ends the process."""
     # Whoever waits for a gRPC answer looks ten times a second whether a signal has come. That is nothing for an owner
     # in a process of its own, as in earnest, but hundreds of them together would measure little else.
     vars(_common)["MAXIMUM_WAIT_TIMEOUT"] = _WAIT_SECONDS
@@ -254,6 +247,7 @@ def _run_owners(world: _World, names: Sequence[str]) -> RoundsReport:
         except BaseException as error:  # noqa: BLE001 (raised again below, where only one of them is printed)
             errors.append(error)
 
+    names = world.setting.hosts[host]
     threads = [threading.Thread(target=run, args=(name,), name=name, daemon=True) for name in names]
     for thread in threads:
         thread.start()
@@ -282,7 +276,7 @@ def _run_owner(world: _World, name: str) -> RoundsReport:
     return RoundsReport(
         0.0,
         upload_bytes=network.meter.sent[_UPLOAD],
-        sent=world.sent_by_role(network),
+        sent=world.sent(network),
         message_rounds={"upload": network.meter.message_rounds(parties)},
     )
 

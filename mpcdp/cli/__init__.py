@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from mpcdp.cli.command_table import CommandTable
-from mpcdp.errors import MpcdpError
+from mpcdp.errors import MpcdpError, ProcessStopped
 
 __all__ = ["application", "main"]
 
 _EXIT_CODES = (
     "Exit codes: 0 done; 1 a bug (please report it); 2 a file or an option is wrong; 3 refused: privacy spent or not "
     "granted, an identity that does not fit; 4 another process failed or was late; 5 another process ended the "
-    "session; 6 this process was stopped, and goes on when it is started again."
+    "session; 6 stopped by a signal or Ctrl-C: a session goes on when it is started again."
 )
 
 
@@ -57,6 +57,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _end)
     try:
         application()(args=arguments)
+    except SystemExit as end:
+        # typer ends what Ctrl-C has stopped with 1, which is the code of a bug.
+        if isinstance(end.__context__, typer.Abort):
+            sys.exit(ProcessStopped.exit_code)
+        raise
     except MpcdpError as error:
         if debug:
             raise
@@ -70,7 +75,7 @@ def main() -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)
+    raise KeyboardInterrupt
 
 
 def _explain(problem: str) -> None:

@@ -13,20 +13,20 @@ from rich.console import Console
 from rich.table import Table
 
 from mpcdp.bench.cost_model import CostModel
+from mpcdp.bench.many_owners import ManyOwners, predict, simulate
 from mpcdp.bench.peers import PEERS, Peer, PeerResult, failed_peer, run_peer
 from mpcdp.bench.protocol import ProtocolRow, ProtocolSetting, measure_plain, measure_protocol
 from mpcdp.bench.protocol_page import results_page
 from mpcdp.bench.protocol_results import (
     PEER_HEADER,
+    PROCESSOR_HEADER,
     ROW_HEADER,
-    ManyOwners,
+    SERVER_HEADER,
     ProtocolResults,
     fitted,
-    many_owners,
     our_result,
 )
 from mpcdp.bench.slow_network import Link
-from mpcdp.bench.upload_simulation import simulate_uploads
 from mpcdp.cli.progress import NoProgress, progress_console
 from mpcdp.errors import ConfigError, PeerError
 
@@ -97,7 +97,7 @@ def protocol(
     others = _others(work, runs, working) if peers else []
     model = _model(rows, notes)
     count = many if many is not None else (_QUICK_MANY if quick else _MANY)
-    predicted = _many(rows, model, count, notes, working) if count else None
+    predicted = _many(rows, count, notes, working) if count else None
     ours = [our_result(measured[work])] if work in measured else []
     results = ProtocolResults(rows, [*ours, *others], model, predicted, notes)
     if html is not None:
@@ -188,19 +188,14 @@ def _model(rows: Sequence[ProtocolRow], notes: list[str]) -> CostModel | None:
         return None
 
 
-def _many(
-    rows: Sequence[ProtocolRow], model: CostModel | None, count: int, notes: list[str], console: Console
-) -> ManyOwners | None:
-    if model is None:
-        notes.append(f"{count:,} owners are not predicted: there is no cost model")
-        return None
+def _many(rows: Sequence[ProtocolRow], count: int, notes: list[str], console: Console) -> ManyOwners | None:
     if 8 * count * rows[0].dimension > _MANY_BYTES:
         notes.append(f"{count:,} owners are not simulated, for want of memory: choose a smaller first --dimension")
         return None
     try:
-        with console.status(f"simulating the uploads of {count:,} owners"):
-            return many_owners(rows, model, simulate_uploads(owners=count, dimension=rows[0].dimension))
-    except ValueError as error:
+        with console.status(f"simulating the servers of {count:,} owners"):
+            return predict(rows, owners=count, simulation=simulate)
+    except (PeerError, ValueError) as error:
         notes.append(f"{count:,} owners are not predicted: {error}")
         return None
 
@@ -212,9 +207,11 @@ def _print(results: ProtocolResults, console: Console) -> None:
         "Time: from the last party up to the release; the phases are its parts. Bytes: payload of all processes.\n"
         "MiB: the largest compute party. Fit: the cost model's time."
     )
-    console.print(results.model_text())
+    console.print(results.model_text(), soft_wrap=True)
+    _print_table("Processor seconds", PROCESSOR_HEADER, results.processor_cells(), console)
     if results.many is not None:
-        console.print(results.many_text())
+        _print_table("A server with very many owners", SERVER_HEADER, results.server_cells(), console)
+        console.print(results.many_text(), soft_wrap=True)
     peers = results.peer_cells()
     _print_table(
         "The same sum by other means", PEER_HEADER[:_PEER_FIGURES], [c[:_PEER_FIGURES] for c in peers], console

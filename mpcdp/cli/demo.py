@@ -18,9 +18,10 @@ from rich.table import Table
 
 from mpcdp.cli.demo_table import DemoTable, bundled_table, split, user_table
 from mpcdp.cli.session_progress import SessionRun, run_network
+from mpcdp.config import check_content
 from mpcdp.data.dataset import Dataset
 from mpcdp.data.table import read_dataset
-from mpcdp.errors import InputError
+from mpcdp.errors import InputError, TaskError
 from mpcdp.learning.model import TrainedModel
 from mpcdp.local_network import ProcessResult, create_network
 from mpcdp.simulation import per_owner_noise, pooled_without_privacy, single_owner
@@ -100,13 +101,8 @@ def _write_inputs(
     """Write every owner's table, the task and the network."""
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"--output {folder} is not empty: name a new folder")
-    tables = folder / "tables"
-    tables.mkdir(parents=True)
     parts, test = split(len(data.rows), owners)
     names = [f"hospital-{number}" for number in range(1, owners + 1)]
-    for name, rows in zip(names, parts, strict=True):
-        data.write(tables / f"{name}.csv", rows)
-    data.write(folder / "test.csv", test)
     joint = sections["privacy"]["noise"] == "joint"
     task = {
         "task": {"version": 1, "name": "demo"},
@@ -119,6 +115,12 @@ def _write_inputs(
         "compute_parties": [{"name": f"party-{number}"} for number in range(1, parties + 1)],
         "owners": [{"name": name, "record_count": len(rows)} for name, rows in zip(names, parts, strict=True)],
     }
+    check_content(task, Task, TaskError, source="the demo's task")  # before anything is written
+    tables = folder / "tables"
+    tables.mkdir(parents=True)
+    for name, rows in zip(names, parts, strict=True):
+        data.write(tables / f"{name}.csv", rows)
+    data.write(folder / "test.csv", test)
     (folder / "task.toml").write_bytes(tomli_w.dumps(task).encode())
     create_network(folder / "network", folder / "task.toml", tables={name: tables / f"{name}.csv" for name in names})
     return load_task(folder / "task.toml")

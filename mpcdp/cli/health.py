@@ -21,7 +21,7 @@ def health(
 ) -> None:
     """Ask the process of a config, on this machine and with its own certificate, whether it answers calls.
 
-    A server is asked by gRPC's standard health check. An owner answers nobody: it is asked at its [status] listener.
+    A server is asked by gRPC's standard health check. An owner answers nobody: it is asked at its status listener.
     Ends with exit code 0 if it answers, 2 for a config that does not say where, and 4 if it does not answer.
 
     Example: mpcdp health --config compute.toml

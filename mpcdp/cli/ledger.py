@@ -1,7 +1,6 @@
 """``mpcdp ledger``: what an owner's records have paid."""
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,9 +10,10 @@ import typer
 from mpcdp.config import OwnerConfig, load_config
 from mpcdp.errors import BudgetError, InputError
 from mpcdp.privacy.budget import PrivacyBudget
-from mpcdp.privacy.composition import composed_epsilon, limit_of, used_share
+from mpcdp.privacy.composition import limit_of
 from mpcdp.privacy.ledger import LEDGER_FILE, Charge, Ledger
 from mpcdp.privacy.ledger_rows import Entry, find_releases
+from mpcdp.privacy.spending import Spending
 
 __all__ = ["app"]
 
@@ -75,20 +75,10 @@ def _find(place: Path) -> tuple[Path, PrivacyBudget | None]:
 
 def _figures(entries: Sequence[Entry], limit: PrivacyBudget | None) -> dict[str, Any]:
     charges = [entry for entry in entries if isinstance(entry, Charge)]
-    costs = [charge.task_cost for charge in charges]
-    spent = PrivacyBudget.sum(charge.cost for charge in charges)
-    delta = spent.delta if limit is None else limit.delta
     return {
         "tasks": [_task(charge, released=len(find_releases(entries, charge.session))) for charge in charges],
-        "added_up": {"epsilon": spent.epsilon, "delta": spent.delta},
-        # Null where no composition reaches so small a delta.
-        "composed": {"epsilon": _finite(composed_epsilon(costs, delta=delta)), "delta": delta},
-        "limit": limit and {"epsilon": limit.epsilon, "delta": limit.delta, "used": _finite(used_share(limit, costs))},
+        **Spending.of((charge.task_cost for charge in charges), limit).to_json(),
     }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _task(charge: Charge, *, released: int) -> dict[str, Any]:
@@ -126,9 +116,7 @@ def _describe(figures: dict[str, Any]) -> str:
         f"  composed  epsilon = {_shown(composed['epsilon'])}, delta = {composed['delta']:.6g}, Gaussian tasks as one",
     ]
     if limit:
-        lines.append(
-            f"  limit     epsilon = {limit['epsilon']:.6g}, delta = {limit['delta']:.6g}; {_used(limit['used'])}"
-        )
+        lines.append(f"  limit     epsilon = {limit['epsilon']:.6g}, delta = {limit['delta']:.6g}; {_used(limit)}")
     return "\n".join(lines)
 
 
@@ -136,5 +124,5 @@ def _shown(epsilon: float | None) -> str:
     return "unbounded" if epsilon is None else f"{epsilon:.6g}"
 
 
-def _used(part: float | None) -> str:
-    return "used up" if part is None or part > 1 else f"{part:.1%} used"
+def _used(limit: dict[str, Any]) -> str:
+    return "used up" if limit["used_up"] else f"{limit['used']:.1%} used"

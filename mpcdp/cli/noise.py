@@ -156,8 +156,9 @@ def discard(
         law = distribution.value if distribution else make_plan(task).distribution
         folder = pool_of(task, party.name, party.state, law)
         state = pool_state(folder)
-        if not yes:
-            typer.confirm(f"Destroy {state.ready:,} samples of {law} noise of {party.name}?", abort=True)
+        if not yes and not typer.confirm(f"Destroy {state.ready:,} samples of {law} noise of {party.name}?"):
+            typer.echo(f"{party.name}: kept")
+            continue
         if folder.exists():
             with NoisePool(folder) as pool:
                 pool.discard()

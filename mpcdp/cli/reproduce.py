@@ -11,7 +11,15 @@ from typing import Annotated
 import typer
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from mpcdp.bench.machine import typed_command
@@ -49,6 +57,7 @@ _DATA = Annotated[Path | None, typer.Option(help="Folder of the tables' files; s
 _OUTPUT = Annotated[Path, typer.Option(help="Folder for figures, results.json and report.html.")]
 _QUICK = Annotated[bool, typer.Option("--quick", help="m = 1,000, three budgets, five runs.")]
 _RUNS = Annotated[int | None, typer.Option(min=2, help="Runs of each point; 20, or 5 with --quick.")]
+_JOBS = Annotated[int | None, typer.Option(min=1, help="Processes; one per core without it.")]
 _SEED = Annotated[int, typer.Option(min=0, help="Of numpy's generators; ours have none.")]
 
 
@@ -65,6 +74,7 @@ def figures(
     output: _OUTPUT = Path("mpcdp-figures"),
     runs: _RUNS = None,
     seed: _SEED = FULL.seed,
+    jobs: _JOBS = None,
     quiet: NoProgress = False,
     real: Annotated[bool, typer.Option("--real", help="Also run sessions of real processes and compare.")] = False,
 ) -> None:
@@ -78,7 +88,7 @@ def figures(
     begin, console, working = time.monotonic(), Console(), progress_console(quiet=quiet)
     experiments = _load(table, data, _settings(quick, runs, seed), working)
     stages = [stage for each in experiments for stage in (*iteration_stages(each), *sweep_stages(each))]
-    points = _work(stages, working)
+    points = _work(stages, jobs, working)
     sessions = []
     if real:
         for each in experiments:
@@ -106,6 +116,7 @@ def frontier(
     output: _OUTPUT = Path("mpcdp-frontier"),
     runs: _RUNS = None,
     seed: _SEED = FULL.seed,
+    jobs: _JOBS = None,
     quiet: NoProgress = False,
 ) -> None:
     """Draw accuracy over epsilon: ours, the paper's, noise of every owner's own, and central training on all records.
@@ -124,7 +135,7 @@ def frontier(
         console.print(f"{library} is left out: {reason}")
     experiments = _load(table, data, _settings(quick, runs, seed), working)
     stages = [stage for each in experiments for stage in frontier_stages(each, left_out=missing)]
-    points = _work(stages, working)
+    points = _work(stages, jobs, working)
     seconds = time.monotonic() - begin
     save_frontier(experiments, points, output, command=typed_command(), seconds=seconds, left_out=missing)
     page = write_report([output], output / "report.html")
@@ -166,28 +177,38 @@ def _load(tables: Sequence[_Table], data: Path | None, settings: RunSettings, co
     return experiments
 
 
-def _work(stages: Sequence[Stage], console: Console) -> list[Point]:
-    """Do the work under a progress bar, in one thread: the matrices are small, more threads mostly wait."""
-    from threadpoolctl import threadpool_limits
+def _work(stages: Sequence[Stage], jobs: int | None, console: Console) -> list[Point]:
+    """Do the work under progress bars: one for everything, and one for each stage under way."""
+    from mpcdp.reproduce.work import StageNews, available_cores, do_stages
 
-    points: list[Point] = []
-    with _progress(console) as progress, threadpool_limits(1):
+    with _progress(console) as progress:
         whole = progress.add_task("all", total=len(stages))
-        for stage in stages:
-            begin, spent = time.monotonic(), time.process_time()
-            now = progress.add_task(stage.title, total=1.0)
-            points += stage.run(lambda share, now=now: progress.advance(now, share))  # type: ignore[misc]
-            progress.remove_task(now)
-            progress.advance(whole)
-            if not console.is_terminal:
-                took, cpu = time.monotonic() - begin, time.process_time() - spent
-                console.print(f"{stage.title}: {took:.0f} s, {cpu:.0f} s of processor time", soft_wrap=True)
-    return points
+        bars: dict[int, TaskID] = {}
+
+        def show(news: StageNews) -> None:
+            title = stages[news.stage].title
+            if news.stage not in bars:
+                bars[news.stage] = progress.add_task(title, total=1.0)
+            progress.advance(bars[news.stage], news.share)
+            if news.seconds is not None:
+                progress.remove_task(bars[news.stage])
+                progress.advance(whole)
+                if not console.is_terminal:
+                    took = f"{news.seconds:.0f} s, {news.processor_seconds:.0f} s of processor time"
+                    console.print(f"{title}: {took}", soft_wrap=True)
+
+        return do_stages(stages, jobs=jobs or available_cores(), tell=show)
 
 
 @contextmanager
 def _progress(console: Console) -> Iterator[Progress]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as progress:
         yield progress
 

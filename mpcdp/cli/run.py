@@ -1,6 +1,7 @@
 """``mpcdp run``: a network's processes, all of them on this machine or one from its config."""
 
 import json
+import signal
 import subprocess
 import sys
 import tomllib
@@ -100,8 +101,11 @@ def _run_one(config: Path) -> int:
     load_config(config, _ROLES[role])  # so that a wrong file is explained in a sentence, not in a log
     command = [sys.executable, "-m", f"parties.{role}", "--config", str(config)]
     with subprocess.Popen(command) as process:  # noqa: S603 (our own command)
+        signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
         while True:
             try:
-                return process.wait()
+                code = process.wait()
+                # One that was stopped before it could take note of it has lost nothing either.
+                return ProcessStopped.exit_code if code == -signal.SIGTERM else code
             except KeyboardInterrupt:
                 continue  # the terminal sends it to the process too, which ends its session in order

@@ -45,5 +45,5 @@ def agreement(
         f"{plan.dimension} coordinates, headroom {plan.headroom_bits:.1f} bits",
     )
     for text in plan.warnings():
-        yield warning("plan", text, "agree on a smaller delta")
+        yield warning("plan", text, "")  # it says what to agree on instead
     return plan

@@ -78,7 +78,8 @@ def meet(config: _Config, task: Task, me: Member, *, wait_seconds: float | None)
         reachable = [member for member in wanted if member.name in config.peers]
         expected = callers(task, me) if wait_seconds is not None and listen is not None else ()
         outcomes = _greet_all(network, task, reachable, expected, wait_seconds)
-        yield from outcomes.values()
+        for findings in outcomes.values():
+            yield from findings
         yield from _about_callers(task, expected, network.greeted(), wait_seconds)
 
 
@@ -88,38 +89,43 @@ def _greet_all(
     reachable: list[Member],
     expected: tuple[Member, ...],
     wait_seconds: float | None,
-) -> Mapping[str, Finding]:
+) -> Mapping[str, list[Finding]]:
     """Greet peers, again and again while there is time, until all is well with all of them and all have called."""
     end = time.monotonic() + (wait_seconds or 0.0)
-    outcomes: dict[str, Finding] = {}
+    outcomes: dict[str, list[Finding]] = {}
     while True:
         for member in reachable:
-            if outcomes.get(member.name) is None or outcomes[member.name].level == "error":
+            if member.name not in outcomes or _failed(outcomes[member.name]):
                 outcomes[member.name] = _greet(network, task, member)
-        met = all(finding.level != "error" for finding in outcomes.values())
+        met = not any(map(_failed, outcomes.values()))
         if (met and network.greeted().keys() >= {member.name for member in expected}) or time.monotonic() >= end:
             break
         time.sleep(_PAUSE_SECONDS)
     if wait_seconds is None:  # nobody was asked to be there
-        outcomes = {name: _excused(finding) for name, finding in outcomes.items()}
+        outcomes = {name: [_excused(finding) for finding in findings] for name, findings in outcomes.items()}
     return outcomes
 
 
-def _greet(network: "GrpcNetwork", task: Task, peer: Member) -> Finding:
+def _failed(findings: list[Finding]) -> bool:
+    return any(finding.level == "error" for finding in findings)
+
+
+def _greet(network: "GrpcNetwork", task: Task, peer: Member) -> list[Finding]:
     start = time.time()
     try:
         greeting = network.greet(peer.name, seconds=_ATTEMPT_SECONDS)
     except PeerUnavailable as problem:
         if problem.problem == NOTHING_LISTENS:
-            return error("peers", f"{peer.name} is not there yet: {NOTHING_LISTENS}", _NOT_THERE)
-        return error("peers", problem, "check its address under [peers], its log, and the firewall from here to there")
+            return [error("peers", f"{peer.name} is not there yet: {NOTHING_LISTENS}", _NOT_THERE)]
+        return [error("peers", problem, _NO_WAY)]
     except PeerError as problem:
-        return error("peers", problem, "check its address under [peers], its log, and the firewall from here to there")
+        return [error("peers", problem, _NO_WAY)]
     except MpcdpError as problem:
-        return error("peers", problem)
+        return [error("peers", problem)]
     return _about(greeting, task, now=(start + time.time()) / 2, how="reached; each accepts the other's certificate")
 
 
+_NO_WAY = "check its address under [peers], its log, and the firewall from here to there"
 _NOT_THERE = "start it, or its `mpcdp doctor --wait`; and check its address under [peers]"
 
 
@@ -127,22 +133,19 @@ def _excused(finding: Finding) -> Finding:
     return warning(finding.check, finding.text, finding.cure) if finding.cure == _NOT_THERE else finding
 
 
-def _about(greeting: Greeting, task: Task, *, now: float, how: str) -> Finding:
+def _about(greeting: Greeting, task: Task, *, now: float, how: str) -> list[Finding]:
     """Compare a peer's greeting with this process's task, version and clock."""
     name = greeting.name
     if (problem := other_task(greeting, task.digest)) is not None:
-        return error("peers", f"{name}: {problem}")
-    skew = greeting.time - now
+        return [error("peers", f"{name}: {problem}")]
+    found, skew = [], greeting.time - now
     if abs(skew) > _LARGEST_SKEW_SECONDS:
         side = "ahead of" if skew > 0 else "behind"
-        return warning(
-            "clock",
-            f"{name}: its clock is {abs(skew):.0f} s {side} this one",
-            "set both by NTP: certificates are dated",
-        )
+        text = f"{name}: its clock is {abs(skew):.0f} s {side} this one"
+        found.append(warning("clock", text, "set both by NTP: certificates are dated"))
     if (problem := other_version(greeting)) is not None:
-        return warning("versions", f"{name}: {problem}", "install the same version everywhere")
-    return fine("peers", f"{name}: {how}, same task, clocks {abs(skew):.1f} s apart")
+        found.append(warning("versions", f"{name}: {problem}", "install the same version everywhere"))
+    return found or [fine("peers", f"{name}: {how}, same task, clocks {abs(skew):.1f} s apart")]
 
 
 def _about_callers(
@@ -152,9 +155,9 @@ def _about_callers(
     for member in expected:
         if member.name in greeted:
             greeting, arrived = greeted[member.name]
-            yield _about(greeting, task, now=arrived, how="has called; each accepts the other's certificate")
+            yield from _about(greeting, task, now=arrived, how="has called; each accepts the other's certificate")
         else:
-            yield warning(
+            yield error(
                 "callers",
                 f"{member.name} has not called within {wait_seconds:g} s",
                 "run its `mpcdp doctor` while this one waits; then check its address for this process and the firewall",

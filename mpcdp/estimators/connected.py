@@ -13,7 +13,7 @@ from mpcdp.learning.model import TrainedModel
 from mpcdp.privacy.budget import PrivacyBudget
 from mpcdp.privacy.ledger import Ledger
 from mpcdp.roles.owner import Owner
-from mpcdp.roles.process import open_process
+from mpcdp.roles.process import open_process, own_state
 from mpcdp.task import Task, load_task
 
 __all__ = ["ConnectedFederation"]
@@ -59,9 +59,10 @@ class ConnectedFederation(Federation):
             )
         quiet_logs()
         process = open_process(OwnerConfig, self._path)
-        with process.network, Ledger(self._config.state / "ledger.db", limit=self.limit) as ledger:
+        state = self._config.state
+        with own_state(state), process.network, Ledger(state / "ledger.db", limit=self.limit) as ledger:
             dataset = table.dataset(task.schema_)
-            owner = Owner(self.owner, task, process.plan, dataset, process.network, ledger, self._config.state)
+            owner = Owner(self.owner, task, process.plan, dataset, process.network, ledger, state)
             return owner.run()
 
     def statement(self) -> str:

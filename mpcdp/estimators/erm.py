@@ -1,8 +1,8 @@
-"""Any PyTorch module, by empirical risk minimisation with clipped per-record gradients."""
+"""Any PyTorch module and loss, by empirical risk minimisation with clipped per-record gradients."""
 
 import importlib
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from mpcdp.estimators.base import PrivateClassifier, number_label
 from mpcdp.estimators.federation import Federation
 from mpcdp.estimators.inputs import Bounds
 from mpcdp.learning.model import TrainedModel
+from mpcdp.learning.record_loss import is_imported
 
 __all__ = ["PrivateERM"]
 
@@ -19,15 +20,19 @@ __all__ = ["PrivateERM"]
 class PrivateERM(PrivateClassifier):
     """A PyTorch module trained across owners: a classifier with cross entropy, a regressor with squared error.
 
+    With a loss of your own it is a classifier if you give ``classes``, a regressor if you give ``target_bounds``.
+
     Args:
         module: the factory of the module, a function that every process can import or its name,
             ``"package.module:function"``; called as ``function(inputs=d, outputs=K)``.
-        loss: ``"cross-entropy"`` (give ``classes``) or ``"squared-error"`` (give ``target_bounds``).
+        loss: ``"cross-entropy"`` (give ``classes``), ``"squared-error"`` (give ``target_bounds``), or the loss of one
+            record, a function that every process can import or its name, ``"package.module:function"``; called as
+            ``function(scores, label)``, see `mpcdp.learning.record_loss` (give one of the two).
         epsilon: of (epsilon, delta)-differential privacy, for one fit; required.
         delta: likewise; well below one over the number of records; required.
         bounds: public bounds of the features; see `PrivateLogisticRegression`; required.
-        classes: what y may hold, with cross entropy.
-        target_bounds: public bounds of the number to predict, with squared error.
+        classes: what y may hold, of a classifier.
+        target_bounds: public bounds of the number to predict, of a regressor.
         federation: where sessions run; required.
         regularization: lambda of (lambda / 2) ||theta||^2.
         rounds: chosen from public numbers when left out, as are the next two.
@@ -40,7 +45,7 @@ class PrivateERM(PrivateClassifier):
     def __init__(
         self,
         module: str | Callable[..., Any] = "mpcdp.learning.modules:small_mlp",
-        loss: Literal["cross-entropy", "squared-error"] = "cross-entropy",
+        loss: str | Callable[..., Any] = "cross-entropy",
         *,
         epsilon: float | None = None,
         delta: float | None = None,
@@ -95,9 +100,19 @@ class PrivateERM(PrivateClassifier):
 
     @property
     def _is_regressor(self) -> bool:
-        return self.loss == "squared-error"
+        if isinstance(self.loss, str) and not is_imported(self.loss):
+            return self.loss == "squared-error"
+        if isinstance(self.federation, Federation) and self.federation.task is not None:
+            return self.federation.task.schema_.label.kind == "number"
+        return self.target_bounds is not None
 
     def _label(self) -> dict[str, Any]:
+        own = not isinstance(self.loss, str) or is_imported(self.loss)
+        if own and (self.classes is None) == (self.target_bounds is None):
+            raise ValueError(
+                "classes, target_bounds: a loss of your own needs one of them, what y may hold or the bounds of a "
+                f"number, got {'none' if self.classes is None else 'both'}"
+            )
         return number_label(self.target_bounds) if self._is_regressor else super()._label()
 
     def _keep(self, model: TrainedModel, federation: Federation) -> None:
@@ -117,8 +132,8 @@ class PrivateERM(PrivateClassifier):
             "model": {
                 "kind": "module",
                 "regularization": float(self.regularization),
-                "factory": _name_of(self.module),
-                "loss": self.loss,
+                "factory": _name_of(self.module, parameter="module"),
+                "loss": _name_of(self.loss, parameter="loss"),
                 "seed": int(self.seed),
             },
             "method": {
@@ -128,19 +143,19 @@ class PrivateERM(PrivateClassifier):
         }
 
 
-def _name_of(module: str | Callable[..., Any]) -> str:
-    """Return the name by which every process imports a factory.
+def _name_of(function: str | Callable[..., Any], *, parameter: str) -> str:
+    """Return the name by which every process imports a function.
 
     Raises:
         ValueError: other processes could not import it.
     """
-    if isinstance(module, str):
-        return module
-    name = f"{module.__module__}:{module.__qualname__}"
-    if module.__module__ == "__main__" or "." in module.__qualname__:
+    if isinstance(function, str):
+        return function
+    name = f"{function.__module__}:{function.__qualname__}"
+    if function.__module__ == "__main__" or "." in function.__qualname__:
         raise ValueError(
-            f"module: other processes cannot import {name}; put the function into a file of its own, at top level"
+            f"{parameter}: other processes cannot import {name}; put the function into a file of its own, at top level"
         )
-    if getattr(importlib.import_module(module.__module__), module.__qualname__, None) is not module:
-        raise ValueError(f"module: {name} is not this function; give one that can be imported by its name")
+    if getattr(importlib.import_module(function.__module__), function.__qualname__, None) is not function:
+        raise ValueError(f"{parameter}: {name} is not this function; give one that can be imported by its name")
     return name

@@ -180,7 +180,7 @@ class Federation(ABC):
         for name in owners:
             if name in files:
                 with Ledger(files[name], limit=self.limit) as ledger:
-                    ledger.check(plan.task_digest, plan.task_name, plan.cost)
+                    ledger.check(plan.task_digest, plan.task_name, plan.cost, gaussian=plan.gaussian_cost)
             elif self.limit is not None and not plan.cost.fits(self.limit):
                 raise BudgetError(
                     f"{name}: {plan.cost} would exceed the limit {self.limit}: ask for less, or raise epsilon_limit "

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from mpcdp.data.schema import Schema
 from mpcdp.errors import InputError
-from mpcdp.learning.module_model import ModuleModel, RecordLoss
+from mpcdp.learning.module_model import ModuleModel
+from mpcdp.learning.record_loss import RecordLoss
 from mpcdp.learning.scores import output_count, scores
 from mpcdp.private_files import sync_folder
 
@@ -37,7 +38,10 @@ class PrivacyStatement(BaseModel):
 
 
 class ModuleSource(BaseModel):
-    """Which PyTorch module a model's coefficients belong to: the task's ``factory``, ``loss`` and ``seed``."""
+    """Which PyTorch module a model's coefficients belong to: the task's ``factory``, ``loss`` and ``seed``.
+
+    Predicting needs the factory alone: what scores mean follows the label, not the loss.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 

@@ -1,8 +1,8 @@
-"""Sums of clipped per-record gradients of any PyTorch module.
+"""Sums of clipped per-record gradients of any PyTorch module and any loss of one record.
 
 A task names an importable *factory*, ``"package.module:function"``, which is called with the number of features and of
 outputs and returns a ``torch.nn.Module``. Its first parameters are drawn from a public seed; the parameters, one after
-the other, are the model's one flat float64 vector.
+the other, are the model's one flat float64 vector. `mpcdp.learning.record_loss` has the losses.
 
 Per-record gradients come from `torch.func` (``vmap`` over ``grad``), in micro-batches of bounded memory, in float64.
 Each is clipped, and they are added up. That a record's gradient depends on no other record is what the privacy of the
@@ -16,11 +16,9 @@ torch is imported when such a model is used, and not before.
 """
 
 import hashlib
-import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +26,12 @@ from numpy.typing import NDArray
 from mpcdp.data.dataset import Dataset
 from mpcdp.data.records import Blocks
 from mpcdp.errors import TaskError
+from mpcdp.learning.record_loss import LossFunction, RecordLoss, check_record_loss, find_function, find_record_loss
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ModuleModel", "RecordLoss"]
-
-RecordLoss = Literal["cross-entropy", "squared-error"]
+__all__ = ["ModuleModel"]
 
 _BATCH_NUMBERS = 2**22
 """Most gradient coordinates held at a time: 32 MiB, and a few times that while they are computed."""
@@ -48,7 +45,8 @@ class ModuleModel:
 
     Args:
         factory: ``"package.module:function"``; called as ``function(inputs=d, outputs=K)``.
-        loss: of one record: cross entropy of K scores (one score for two classes), or half the squared error.
+        loss: of one record: ``"cross-entropy"`` of K scores (one score for two classes), ``"squared-error"`` (half of
+            it), or an importable function of the scores and the label; see `mpcdp.learning.record_loss`.
         seed: public; of the first parameters.
         dimension: features d of a record, the bias coordinate included; at least 1.
         outputs: scores K of a record; 1 for two classes or a number.
@@ -69,7 +67,7 @@ class ModuleModel:
         """
         import torch
 
-        create = self._find_factory()
+        create = find_function(self.factory, field="model.factory")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)  # public: it decides where training starts, and hides nothing
             module = create(inputs=self.dimension, outputs=self.outputs)
@@ -84,16 +82,20 @@ class ModuleModel:
                 )
         return module.double().train(False)
 
-    def _find_factory(self) -> Callable[..., Any]:
-        name, _, function = self.factory.partition(":")
-        try:
-            found: Callable[..., Any] = getattr(importlib.import_module(name), function)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise TaskError(
-                f"model.factory: {self.factory} cannot be imported ({error}); install the package that has it, and "
-                'write "package.module:function"'
-            ) from error
-        return found
+    @cached_property
+    def _loss_function(self) -> LossFunction:
+        return find_record_loss(self.loss)
+
+    def check_loss(self) -> None:
+        """Try the loss on a record of zeros, which is nobody's, before training is planned.
+
+        Raises:
+            TaskError: an importable loss cannot be trained with; see `mpcdp.learning.record_loss`.
+        """
+        import torch
+
+        scores = self.scores(self.initial_parameters(), np.zeros((1, self.dimension)))
+        check_record_loss(self.loss, torch.from_numpy(scores[0]))
 
     @cached_property
     def parameter_count(self) -> int:
@@ -174,18 +176,11 @@ class ModuleModel:
     def _record_loss(self, flat: "torch.Tensor", row: "torch.Tensor", label: "torch.Tensor") -> "torch.Tensor":
         """Compute one record's loss; `torch.func` maps it over the records."""
         import torch
-        from torch.nn import functional
 
         values: torch.Tensor = torch.func.functional_call(self._module, self._unflatten(flat), (row[None, :],)).reshape(
             self.outputs
         )
-        if self.loss == "squared-error":
-            return 0.5 * (values[0] - label) ** 2
-        if self.outputs == 1:
-            loss: torch.Tensor = functional.softplus(-label * values[0])
-            return loss
-        mine = (torch.arange(self.outputs) == label).to(values.dtype)
-        return torch.logsumexp(values, dim=0) - (mine * values).sum()
+        return self._loss_function(values, label)
 
     def _unflatten(self, flat: "torch.Tensor") -> "dict[str, torch.Tensor]":
         parts, start = {}, 0

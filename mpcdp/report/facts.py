@@ -15,6 +15,7 @@ from mpcdp.learning.scores import quality
 from mpcdp.privacy.attacks import posterior_bound, success_bound, true_positive_bound
 from mpcdp.privacy.budget import PrivacyBudget
 from mpcdp.privacy.ledger import Charge, Ledger, ReleaseRecord
+from mpcdp.privacy.spending import Spending
 
 __all__ = ["Facts", "gather"]
 
@@ -30,8 +31,8 @@ class Facts:
         model: the released model.
         charges: of this owner's ledger, oldest first; empty without one.
         releases: how many releases of this model's session the ledger has; None without a ledger.
-        spent: by all charges together; None without a ledger.
-        limit: what the owner granted; None if unknown or unlimited.
+        spending: what all charges cost together, and how much of the owner's limit that is by its ledger's rule; None
+            without a ledger.
         accuracy: on public test data; None if there are none.
         baseline: what always predicting their most frequent class would reach; None for numbers.
         test_records: how many these are.
@@ -41,22 +42,11 @@ class Facts:
     model: TrainedModel
     charges: tuple[Charge, ...]
     releases: int | None
-    spent: PrivacyBudget | None
-    limit: PrivacyBudget | None
+    spending: Spending | None
     accuracy: float | None
     baseline: float | None
     test_records: int
     rounds: tuple[tuple[float, float], ...]
-
-    @property
-    def left(self) -> PrivacyBudget | None:
-        """What the owner's records may still pay."""
-        if self.spent is None or self.limit is None:
-            return None
-        return PrivacyBudget(
-            epsilon=max(0.0, self.limit.epsilon - self.spent.epsilon),
-            delta=max(0.0, self.limit.delta - self.spent.delta),
-        )
 
     @property
     def success(self) -> float:
@@ -86,10 +76,6 @@ class Facts:
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts as one JSON object."""
-        spent, limit, left = (
-            None if budget is None else {"epsilon": budget.epsilon, "delta": budget.delta}
-            for budget in (self.spent, self.limit, self.left)
-        )
         return {
             "task": self.model.task,
             "session": self.model.session,
@@ -102,9 +88,7 @@ class Facts:
             "true_positive_bounds": [list(pair) for pair in self.attacks],
             "posterior_bounds": [list(pair) for pair in self.beliefs],
             "sessions_charged": len(self.charges),
-            "spent": spent,
-            "limit": limit,
-            "left": left,
+            "spending": self.spending and self.spending.to_json(),
             "accuracy": self.accuracy,
             "baseline": self.baseline,
             "test_records": self.test_records,
@@ -132,14 +116,14 @@ def gather(
         raise InputError(f"{state} holds no model.json: name the state folder of an owner whose session has finished")
     model = TrainedModel.load(path)
     charges: tuple[Charge, ...] = ()
-    releases = spent = None
+    releases = spending = None
     if (state / "ledger.db").is_file():
         with Ledger(state / "ledger.db") as ledger:
             entries = ledger.entries()
         charges = tuple(entry for entry in entries if isinstance(entry, Charge))
         session = bytes.fromhex(model.session)
         releases = sum(isinstance(entry, ReleaseRecord) and entry.session == session for entry in entries)
-        spent = PrivacyBudget.sum(charge.cost for charge in charges)
+        spending = Spending.of((charge.task_cost for charge in charges), limit)
     accuracy, baseline, count = None, None, 0
     if test is not None:
         public = read_dataset(test, model.record_schema)
@@ -151,8 +135,7 @@ def gather(
         model=model,
         charges=charges,
         releases=releases,
-        spent=spent,
-        limit=limit,
+        spending=spending,
         accuracy=accuracy,
         baseline=baseline,
         test_records=count,

@@ -1,7 +1,9 @@
 """The page: facts and pictures into one HTML file that loads nothing from anywhere."""
 
+import math
 from pathlib import Path
 
+from mpcdp.privacy.spending import Spending
 from mpcdp.report.facts import Facts
 from mpcdp.report.pictures import budget_bar, quality_curve, trade_off
 
@@ -17,20 +19,25 @@ def render(facts: Facts) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["percent"] = _percent
     template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
-    has_limit = facts.spent is not None and facts.limit is not None
+    used = None if facts.spending is None else facts.spending.used
     return template.render(
         facts=facts,
         model=facts.model,
         privacy=privacy,
         statement=privacy.text.splitlines(),
+        spending=facts.spending,
+        composed=_finite(facts.spending),
         is_update=is_update,
         is_number=not is_update and facts.model.record_schema.label.kind == "number",
         trade_off=Markup(trade_off(epsilon=privacy.epsilon, delta=privacy.delta)),  # noqa: S704 (numbers only)
         curve=Markup(quality_curve(facts.rounds)) if len(facts.rounds) > 1 else None,  # noqa: S704
-        bar=Markup(budget_bar(spent=facts.spent.epsilon, limit=facts.limit.epsilon))  # noqa: S704
-        if has_limit and facts.spent is not None and facts.limit is not None
-        else None,
+        bar=Markup(budget_bar(used)) if used is not None else None,  # noqa: S704
     )
+
+
+def _finite(spending: Spending | None) -> float | None:
+    """Return the composed epsilon, None where no composition reaches so small a delta."""
+    return spending.composed_epsilon if spending is not None and math.isfinite(spending.composed_epsilon) else None
 
 
 def _percent(share: float) -> str:

@@ -41,9 +41,9 @@ def quality_curve(rounds: Sequence[tuple[float, float]]) -> str:
     )
 
 
-def budget_bar(*, spent: float, limit: float) -> str:
-    """Draw how much of a limit is spent."""
-    share = min(1.0, spent / limit)
+def budget_bar(used: float) -> str:
+    """Draw which part of a limit is used."""
+    share = min(1.0, used)
     return (
         '<svg viewBox="0 0 400 28" role="img" class="bar"><rect width="400" height="28" class="left"/>'
         f'<rect width="{400 * share:.1f}" height="28" class="spent"/></svg>'

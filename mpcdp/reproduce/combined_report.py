@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mpcdp.bench.protocol_page import results_sections
+from mpcdp.bench.protocol_results import ProtocolResults
 from mpcdp.errors import InputError
 from mpcdp.html_page import Block, Command, Page, Section, Table, Text
 from mpcdp.reproduce.figures_report import figures_sections
@@ -12,7 +14,15 @@ from mpcdp.reproduce.frontier_report import frontier_sections
 
 __all__ = ["write_report"]
 
-_KINDS = {"figures": figures_sections, "frontier": frontier_sections}
+
+def _protocol_sections(document: Mapping[str, Any], folder: Path) -> list[Section]:
+    try:
+        return results_sections(ProtocolResults.of(document), command=document.get("command", ""))
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from error
+
+
+_KINDS = {"figures": figures_sections, "frontier": frontier_sections, "protocol": _protocol_sections}
 
 
 def write_report(sources: Sequence[Path], page: Path) -> Path:

@@ -69,7 +69,10 @@ class OwnerDesk:
 
     def _check(self, caller: str, attendance: Attendance) -> None:
         self._monitor.check_task(attendance.task_digest)
-        declared = self._task.owner(caller).record_count
+        position = self._positions.get(caller)
+        if position is None:
+            raise ProtocolError(f"{caller} is no owner of this task")
+        declared = self._task.owners[position].record_count
         if attendance.record_count != declared:
             raise ProtocolError(f"{caller} joins with {attendance.record_count} records, the task declares {declared}")
 
@@ -129,7 +132,12 @@ class OwnerDesk:
         expected = {owner for owner, position in self._positions.items() if position in owners}
         deadlines = self._task.deadlines
         deadline = Deadline(max(deadlines.start_seconds, self._limits.call_seconds))
-        if not self._monitor.wait_for(lambda: self._served >= expected | self._attending, deadline):
+
+        def served() -> bool:
+            # Looked at whenever one of them leaves: as long as too few have left, their number tells it.
+            return self._served >= expected and self._served >= self._attending
+
+        if not self._monitor.wait_for(served, deadline):
             with self._monitor.changed:
                 missing = sorted((expected | self._attending) - self._served)
             _log.warning("owners left without a word", owners=", ".join(missing))

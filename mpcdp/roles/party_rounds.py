@@ -112,7 +112,9 @@ class PartyRounds(PartyChecks):
     def _wait_for_enrolments(self, request: Aggregate) -> OwnerSet:
         """Wait for the keys of the owners the coordinator expects, as long as the last party waits for their shares."""
         deadline = Deadline(self._task.deadlines.contribution_seconds)
-        self._wait(lambda: request.owners <= self._enrolled(), deadline)
+        wanted = len(request.owners)
+        # Looked at after every enrolment: as long as there are too few, their number tells it.
+        self._wait(lambda: len(self._enrolments) >= wanted and request.owners <= self._enrolled(), deadline)
         return self._enrolled()
 
     def _collect(self, request: Aggregate) -> RoundAgreement:

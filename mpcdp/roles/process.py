@@ -27,7 +27,7 @@ from mpcdp.task import Task, check_policy, load_task
 if TYPE_CHECKING:
     from mpcdp.transport.grpc import GrpcNetwork
 
-__all__ = ["Process", "end_on_signals", "log_as_json", "open_many_files", "open_process", "run_process"]
+__all__ = ["Process", "end_on_signals", "log_as_json", "open_many_files", "open_process", "own_state", "run_process"]
 
 _Config = TypeVar("_Config", OwnerConfig, ComputePartyConfig, DealerConfig, CoordinatorConfig)
 Entry = Mapping[str, Any]
@@ -83,7 +83,7 @@ def run_process(config_type: type[_Config], start: Callable[[Process[_Config]], 
         process = open_process(config_type, arguments.config)
         structlog.contextvars.bind_contextvars(process=process.config.name, task=process.task.digest.hex()[:16])
         with (
-            _own_state(process.config.state),
+            own_state(process.config.state),
             process.network,
             observed(process.config, process.task, process.plan, process.network, progress=progress, limit=limit),
         ):
@@ -98,8 +98,12 @@ def run_process(config_type: type[_Config], start: Callable[[Process[_Config]], 
 
 
 @contextmanager
-def _own_state(folder: Path) -> Iterator[None]:
-    """Make sure that no second process uses a state folder: two that agree to one thing each would be two parties."""
+def own_state(folder: Path) -> Iterator[None]:
+    """Make sure that no second process uses a state folder: two that agree to one thing each would be two parties.
+
+    Raises:
+        ConfigError: another process uses it, or it cannot be written.
+    """
     with ExitStack() as stack:
         try:
             stack.enter_context(alone_in(folder))

@@ -26,7 +26,7 @@ class SessionReleases:
     Args:
         task: what everybody agreed on.
         plan: the task's plan.
-        folder: the coordinator's state folder; nothing in it is changed.
+        folder: the coordinator's state folder; what is recorded in it is read only.
         pause: waits for some seconds.
     """
 

@@ -93,7 +93,9 @@ class Training:
         self._method = task.method()
         self._state = self._method.initial_state()
         self._history = History(ref, plan.digest)
+        self._everybody = OwnerSet.of(range(len(task.owners)))
         self._owners: list[OwnerSet] = []
+        self._counted = OwnerSet(), 0
 
     @property
     def state(self) -> TrainingState:
@@ -131,8 +133,7 @@ class Training:
                 f"{self._source}: the release of round {round_index} has {release.values.size} coordinates, not "
                 f"{self._plan.dimension}"
             )
-        known = OwnerSet.of(range(len(self._task.owners)))
-        if not release.owners <= known or not self._enough(release.owners):
+        if not release.owners <= self._everybody or not self._enough(release.owners):
             raise ProtocolError(
                 f"{self._source}: the release of round {round_index} is of owners that the task does not allow"
             )
@@ -140,15 +141,20 @@ class Training:
         self._state = self._method.next_state(
             self._state,
             total,
-            record_count=record_count(self._task, release.owners),
+            record_count=self._record_count(release.owners),
             noise_deviation=self._plan.noise_deviation,
         )
         self._history.append(release)
         self._owners.append(release.owners)
 
     def _enough(self, owners: OwnerSet) -> bool:
-        records = record_count(self._task, owners)
-        return len(owners) >= self._plan.minimum_owners and records >= self._plan.minimum_records
+        return len(owners) >= self._plan.minimum_owners and self._record_count(owners) >= self._plan.minimum_records
+
+    def _record_count(self, owners: OwnerSet) -> int:
+        """Count once for owners that stay the same, as they do in most rounds."""
+        if self._counted[0] != owners:
+            self._counted = owners, record_count(self._task, owners)
+        return self._counted[1]
 
     def model(self) -> TrainedModel:
         """Put the model together with its schema and its privacy statement."""

@@ -75,6 +75,8 @@ class Metrics(Collector):
         for error, count in sorted(seen.refused.items()):
             refused.add_metric([error], count)
         yield refused
+        handshakes = "Connections refused in the TLS handshake, or ended before their first call."
+        yield CounterMetricFamily("mpcdp_handshakes_failed", handshakes, seen.handshakes_failed)
         left_out = "Entries that the log left out, because others caused too many of one kind."
         yield CounterMetricFamily("mpcdp_log_entries_left_out", left_out, self._status.left_out)
 

@@ -37,8 +37,9 @@ _STATE_AFTER: Mapping[str, SessionState] = MappingProxyType(
 _ROUND_OVER = frozenset({"round released", "revealed", "uploaded"})
 _OWNER_CAME = frozenset({"owner joined", "owner enrolled"})
 _OWNER_WENT = frozenset({"owner left"})
+_REFUSALS = frozenset({"refused", "handshakes failed"})
 
-EVENTS = frozenset({*_STATE_AFTER, *_ROUND_OVER, *_OWNER_CAME, *_OWNER_WENT, "refused"})
+EVENTS = frozenset({*_STATE_AFTER, *_ROUND_OVER, *_OWNER_CAME, *_OWNER_WENT, *_REFUSALS})
 """Events of the log that are followed."""
 
 _NOTICES = 10
@@ -73,9 +74,11 @@ class Seen:
         rounds: how many are over.
         owners: names of those present.
         charged: epsilon that an owner's ledger has paid.
-        refused: calls and connections refused, by kind of error.
+        refused: calls refused, by kind of error.
+        handshakes_failed: connections that came to no call.
         notices: the last problems of this process, newest first.
-        refusals: the last calls that it refused, newest first; apart, so that a flood of them hides no problem.
+        refusals: the last calls and connections that it refused, newest first; apart, so that a flood of them hides no
+            problem.
         round_counts: rounds in each of `BUCKETS`, and above.
         round_seconds: time of all of them together.
     """
@@ -85,6 +88,7 @@ class Seen:
     owners: frozenset[str] = frozenset()
     charged: float = 0.0
     refused: Mapping[str, int] = field(default_factory=dict)
+    handshakes_failed: int = 0
     notices: tuple[Notice, ...] = ()
     refusals: tuple[Notice, ...] = ()
     round_counts: tuple[int, ...] = (0,) * (len(BUCKETS) + 1)
@@ -105,6 +109,7 @@ class Progress:
         self._owners: set[str] = set()
         self._charged = 0.0
         self._refused: Counter[str] = Counter()
+        self._handshakes_failed = 0
         self._notices: deque[Notice] = deque(maxlen=_NOTICES)
         self._refusals: deque[Notice] = deque(maxlen=_NOTICES)
         self._round_counts = [0] * (len(BUCKETS) + 1)
@@ -128,8 +133,10 @@ class Progress:
                 self._owners.discard(str(entry.get("owner", "")))
             if event == "refused":
                 self._refused[str(entry.get("error", ""))] += 1
+            if event == "handshakes failed":
+                self._handshakes_failed += int(entry.get("connections", 1))
             if level in ("warning", "error", "critical"):
-                _add(self._refusals if event == "refused" else self._notices, _notice(event, level, entry))
+                _add(self._refusals if event in _REFUSALS else self._notices, _notice(event, level, entry))
 
     def _end_round(self, event: str, entry: Mapping[str, Any]) -> None:
         self._rounds = max(self._rounds, int(entry.get("round", 0)) + 1)
@@ -151,6 +158,7 @@ class Progress:
                 owners=frozenset(self._owners),
                 charged=self._charged,
                 refused=dict(self._refused),
+                handshakes_failed=self._handshakes_failed,
                 notices=tuple(self._notices),
                 refusals=tuple(self._refusals),
                 round_counts=tuple(self._round_counts),

@@ -11,6 +11,7 @@ owners present, expected  the task lists the owners, and when they are on line i
 epsilon                   computed from the task and the number of rounds
 noise                     positions in the pools: computed from the tasks that used them
 bytes by peer             sizes of messages are computed from the task
+failed handshakes         whoever connects causes them; only their number is shown
 refused, notices          texts of `mpcdp.errors`, which by contract hold no secret and nothing computed from records
 seconds per round         at the coordinator and compute parties, who see when messages come; **not at owners**, whose
                           training takes a time that depends on their records
@@ -163,6 +164,7 @@ class Status:
             "noise": None if noise is None else asdict(noise),
             "bytes_sent": dict(self.bytes_sent),
             "refused": dict(seen.refused),
+            "handshakes_failed": seen.handshakes_failed,
             "log_entries_left_out": self.left_out,
             "round_seconds": timing,
             "notices": [asdict(notice) for notice in seen.notices],

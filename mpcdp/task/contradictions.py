@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mpcdp.data.schema import Label
+from mpcdp.learning.record_loss import is_imported
 
 if TYPE_CHECKING:
     from mpcdp.task.task import Task
@@ -114,7 +115,8 @@ def _contradictions_of_training(task: "Task", label: Label) -> Iterator[str]:
         yield f"model.certificate: expected with output perturbation, and only with it, got {model.certificate}"
     if (model.regularization is None) != (method == "statistics"):
         yield f'model.regularization: expected with every method but "statistics", got {model.regularization}'
-    if model.kind == "module" and (model.loss == "squared-error") != (label.kind == "number"):
+    builtin = model.loss is not None and not is_imported(model.loss)
+    if model.kind == "module" and builtin and (model.loss == "squared-error") != (label.kind == "number"):
         yield f'model.loss: expected "squared-error" with a number to predict, and only with it, got "{model.loss}"'
     if model.kind == "module" and method != "gradient-perturbation":
         yield f'method.kind: expected "gradient-perturbation" with a module, got "{method}"'

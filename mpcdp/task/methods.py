@@ -89,6 +89,8 @@ def linear_model_of(task: "Task") -> LinearModel:
 def _gradient_perturbation(task: "Task") -> GradientPerturbation:
     asked, regularization = task.method_, task.model.regularization or 0.0
     model = module_of(task) or linear_model_of(task)
+    if isinstance(model, ModuleModel):
+        model.check_loss()
     schedule = choose_schedule(
         mu=gaussian_mu(epsilon=task.privacy.epsilon, delta=task.privacy.delta),
         record_count=sum(task.record_counts),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from mpcdp.config import Policy
 from mpcdp.errors import PolicyError
+from mpcdp.learning.record_loss import is_imported
 from mpcdp.task.task import Task
 
 __all__ = ["check_policy", "objections"]
@@ -64,13 +65,22 @@ def _amounts(policy: Policy, task: Task) -> Iterator[str]:
 
 def _choices(policy: Policy, task: Task) -> Iterator[str]:
     """Compare what has to be on a list."""
-    method, noise, module = task.method_.kind, task.privacy.noise, task.model.factory
+    method, noise = task.method_.kind, task.privacy.noise
     if policy.methods is not None and method not in policy.methods:
         yield f'policy.methods: {_listed(policy.methods)}, the task has "{method}"'
     if policy.noise is not None and noise not in policy.noise:
         yield f'policy.noise: {_listed(policy.noise)}, the task has "{noise}"'
-    if module is not None and module not in policy.modules:
-        yield f'policy.modules: {_listed(policy.modules)}, the task would import "{module}"'
+    for code in _imported(task):
+        if code not in policy.modules:
+            yield f'policy.modules: {_listed(policy.modules)}, the task would import "{code}"'
+
+
+def _imported(task: Task) -> Iterator[str]:
+    """List the functions that a task names and every process would import."""
+    if task.model.factory is not None:
+        yield task.model.factory
+    if task.model.loss is not None and is_imported(task.model.loss):
+        yield task.model.loss
 
 
 def _listed(allowed: tuple[str, ...]) -> str:

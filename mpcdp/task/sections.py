@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from mpcdp.config import Name, Section
-from mpcdp.learning.module_model import RecordLoss
+from mpcdp.learning.record_loss import RecordLoss
 
 __all__ = ["Deadlines", "Header", "MethodChoice", "Model", "Owner", "Participant", "Privacy", "SessionRules"]
 
@@ -46,7 +46,9 @@ class Model(Section):
         huber_width: half the length of the Huber loss's rounded part, in (0, 1]; with ``"huber-svm"`` only.
         factory: ``"package.module:function"`` that makes a PyTorch module; it and the next two with ``"module"`` only.
             Its code runs at every process: agree on it as on any software.
-        loss: of one record.
+        loss: of one record: ``"cross-entropy"`` (classes), ``"squared-error"`` (a number), or an importable function of
+            the record's scores and its label, ``"package.module:function"`` (`mpcdp.learning.record_loss` says what it
+            is called with). Its code runs at every process, too.
         seed: public; of the module's first parameters.
         coordinates: d, how many numbers an update has; with ``"update"`` only, a model that other software trains.
     """

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -83,13 +85,19 @@ class Task(Section):
             raise TaskError(f"task {self.name!r} adds up updates and has no [schema]: nothing can be done with a table")
         return self.schema_section
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """SHA-256 of the canonical form: JSON, defaults filled in, keys sorted, no white space; 32 bytes."""
         canonical = json.dumps(
             self.model_dump(mode="json", by_alias=True), sort_keys=True, separators=(",", ":"), allow_nan=False
         )
         return hashlib.sha256(_DIGEST_DOMAIN + canonical.encode()).digest()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other sections: another task, with a digest of its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        vars(copied).pop("digest", None)
+        return copied
 
     @property
     def record_counts(self) -> tuple[int, ...]:

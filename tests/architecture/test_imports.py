@@ -11,18 +11,15 @@ ROOT = Path(__file__).parents[2]
 GENERATORS = re.compile(
     r"\bnp\.random|numpy\.random|^\s*(import|from) random\b|torch\.rand|manual_seed|default_rng", re.MULTILINE
 )
+ROLES = "mpcdp.roles.owner, mpcdp.roles.coordinator, mpcdp.roles.dealer, mpcdp.roles.compute_party"
 HEAVY = {"torch", "crypten", "sklearn", "pyarrow", "matplotlib", "pandas"}
 
 
 @pytest.mark.parametrize(
     ("modules", "forbidden"),
     [
-        ("mpcdp.task, mpcdp.plan", HEAVY | {"grpc"}),
-        ("mpcdp.roles.owner, mpcdp.privacy.ledger", HEAVY),
-        ("mpcdp.roles.coordinator, mpcdp.roles.process", HEAVY),
-        ("mpcdp.roles.dealer", HEAVY),
-        ("mpcdp.roles.compute_party", HEAVY),
-        ("mpcdp.cli, mpcdp.cli.bench", HEAVY | {"grpc"}),
+        ("mpcdp.task, mpcdp.plan, mpcdp.cli, mpcdp.cli.bench", HEAVY | {"grpc"}),
+        (f"mpcdp.privacy.ledger, mpcdp.roles.process, {ROLES}", HEAVY),
         ("mpcdp.data.records, mpcdp.learning.export, mpcdp.report", HEAVY | {"grpc", "onnx", "jinja2"}),
         ("mpcdp", HEAVY | {"grpc", "numpy", "pydantic", "typer", "rich", "structlog"}),
     ],

@@ -79,6 +79,7 @@ def test_every_batch_is_fresh_noise_of_the_right_scale(sampler: Sampler, parties
     assert largest_correlation(np.stack(batches)) < 6 / np.sqrt(5000)
 
 
+@pytest.mark.slow  # real processes that sample alone are run by test_bench_command
 def test_parties_that_sample_alone_send_nothing() -> None:
     setting = Setting(Sampler.PER_PARTY, parties=3, dimension=2000, runs=2, crypten=False)
     row, shares = measure_and_keep(setting)

@@ -92,7 +92,11 @@ def test_a_process_that_ignores_its_end_is_killed(temporary: Path, monkeypatch: 
     assert children() == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, *(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGTERM, signal.SIGKILL))],
+    ids=lambda number: number.name,
+)
 def test_an_ended_benchmark_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     """Ctrl-C reaches the whole group, as it does in a terminal; a kill reaches the command alone."""
     # Tests that run in the background of a shell inherit that Ctrl-C is ignored; a terminal's command does not.

@@ -1,9 +1,12 @@
 """A whole session as real processes: what its phases take, and what a slow network adds to them."""
 
+from dataclasses import replace
+
 import pytest
+from burning_worker import BURNT_SECONDS, burning_command
 
 from mpcdp.bench.metered_network import Meter
-from mpcdp.bench.protocol import PHASES, ProtocolSetting, measure_plain, measure_protocol
+from mpcdp.bench.protocol import PHASES, ProtocolRow, ProtocolSetting, measure_plain, measure_protocol
 from mpcdp.bench.slow_network import Link
 from mpcdp.transport.access import REACH
 
@@ -42,11 +45,36 @@ def test_time_grows_by_a_round_trip_for_a_message_round() -> None:
         assert row.bytes["party->coordinator"] > 2 * 8 * 16
         assert row.bytes["dealer->party"] > 0
         assert row.bytes["party->party"] > 2 * 8 * 16
+        check_servers(row)
     # Some message rounds go both ways at once, and take half a round trip.
     added = slow.message_rounds * ROUND_TRIP_MS / 1000
     assert 0.4 * added < min(slow.seconds_by_session) - min(fast.seconds_by_session) < 1.3 * added
     for phase in ("agreement", "reveal"):
         assert slow.seconds_by_phase[phase] > 0.5 * ROUND_TRIP_MS / 1000
+
+
+def check_servers(row: ProtocolRow) -> None:
+    servers = {"coordinator", "dealer", "party-1", "party-2"}
+    assert set(row.bytes_received) == servers
+    assert sum(row.bytes_received.values()) == sum(
+        count for link, count in row.bytes.items() if not link.endswith("->owner")
+    )
+    assert row.bytes_received["party-2"] > row.bytes["owner->party"] / 2
+    assert set(row.processor_seconds) == set(row.startup_processor_seconds) == servers | {"owners"}
+    assert min(row.processor_seconds.values()) > 0
+    # Compute parties import CrypTen, the others do not.
+    startup = row.startup_processor_seconds
+    assert min(startup["party-1"], startup["party-2"]) > startup["dealer"] > 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("process", "role"), [("party-1", "party-1"), ("coordinator", "coordinator"), ("owners-1", "owners")]
+)
+def test_processor_seconds_are_those_of_the_process_that_worked(process: str, role: str) -> None:
+    row = measure_protocol(replace(SETTING, owners=1), command=burning_command(process))
+    assert row.processor_seconds[role] > BURNT_SECONDS
+    assert max(seconds for name, seconds in row.processor_seconds.items() if name != role) < BURNT_SECONDS
 
 
 @pytest.mark.slow

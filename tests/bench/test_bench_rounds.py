@@ -12,7 +12,7 @@ import pytest
 from mpcdp.bench.constant_training import make_task
 from mpcdp.bench.processes import run_processes
 from mpcdp.bench.rounds import RoundsRow, clear_seconds, measure_rounds, rounds_command, rounds_document
-from mpcdp.bench.rounds_report import RoundsReport
+from mpcdp.bench.rounds_report import OWNERS, RoundsReport
 from mpcdp.bench.rounds_setting import RoundsSetting
 from mpcdp.errors import PeerError
 from mpcdp.plan import make_plan
@@ -65,8 +65,14 @@ def test_plain_sums_have_no_noise() -> None:
     assert set(reports) == {"coordinator", "party-2", "owners-1"}
     assert reports["coordinator"].noise_ratio < 1e-6
     assert len(reports["coordinator"].seconds_by_round) == 1
+    for report in reports.values():
+        assert 0 < report.processor_seconds < 30
+        assert 0.1 < report.startup_processor_seconds < 30
+    assert set(reports["owners-1"].sent) == {"coordinator", "party-2"}
+    assert set(reports["coordinator"].sent) == {"party-2", OWNERS}
 
 
+@pytest.mark.slow  # the same of a noise worker: test_bench_processes
 def test_an_owner_that_fails_is_named() -> None:
     def command(folder: Path, name: str) -> list[str]:
         (folder / "owner-2" / "process.key").unlink(missing_ok=True)

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcdp.bench.cost_model import CostModel, Observation, fit_costs
+from mpcdp.bench.cost_model import (
+    CostModel,
+    Observation,
+    ServerModel,
+    ServerObservation,
+    fit_costs,
+    fit_server,
+)
 
 PLACES = [
     *((40, 0.0, 10**6, owners) for owners in (10, 100, 1000)),
@@ -93,3 +100,58 @@ def test_sessions_that_leave_a_coefficient_open_are_refused(kept: list[int]) -> 
     some = observed(CostModel(1.0, 0.5, 1e-8, 0.01))
     with pytest.raises(ValueError, match="a fit takes"):
         fit_costs([some[index] for index in kept])
+
+
+# -- one server --------------------------------------------------------------------------------------------------------
+
+SERVER_PLACES = [*((10**6, owners) for owners in (10, 100, 1000)), (10**8, 10), (10**9, 10)]
+server_models = st.builds(
+    ServerModel,
+    start_seconds=st.floats(0.01, 10),
+    seconds_per_byte=st.floats(1e-10, 1e-6),
+    seconds_per_owner=st.floats(1e-4, 0.1),
+)
+
+
+def served(model: ServerModel) -> list[ServerObservation]:
+    return [
+        ServerObservation(received, owners, model.predict(bytes_received=received, owners=owners))
+        for received, owners in SERVER_PLACES
+    ]
+
+
+@given(server_models)
+def test_the_coefficients_of_a_server_are_found(model: ServerModel) -> None:
+    found = fit_server(served(model))
+    assert found.start_seconds == pytest.approx(model.start_seconds, rel=1e-5)
+    assert found.seconds_per_byte == pytest.approx(model.seconds_per_byte, rel=1e-5)
+    assert found.seconds_per_owner == pytest.approx(model.seconds_per_owner, rel=1e-5)
+    assert found.residuals == pytest.approx([0.0] * len(SERVER_PLACES), abs=1e-6)
+    wanted = model.start_seconds + 7e8 * model.seconds_per_byte + 10**6 * model.seconds_per_owner
+    assert found.predict(bytes_received=7e8, owners=10**6) == pytest.approx(wanted, rel=1e-5)
+
+
+@given(server_models, st.integers(0, len(SERVER_PLACES) - 1))
+def test_a_server_that_does_not_fit_shows_it(model: ServerModel, wrong: int) -> None:
+    some = served(model)
+    some[wrong] = replace(some[wrong], processor_seconds=2 * some[wrong].processor_seconds)
+    found = fit_server(some)
+    assert min(found.start_seconds, found.seconds_per_byte, found.seconds_per_owner) >= 0
+    for one, residual in zip(some, found.residuals, strict=True):
+        fitted = found.predict(bytes_received=one.bytes_received, owners=one.owners)
+        assert residual == pytest.approx(one.processor_seconds - fitted, abs=1e-9 * one.processor_seconds)
+    assert max(abs(each) / one.processor_seconds for each, one in zip(found.residuals, some, strict=True)) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("kept", "problem"),
+    [
+        pytest.param([0, 3], "at least 3 sessions", id="too few"),
+        pytest.param([0, 1, 2], "in their bytes and in their owners", id="the same bytes"),
+        pytest.param([0, 3, 4], "in their bytes and in their owners", id="one number of owners"),
+    ],
+)
+def test_sessions_that_say_too_little_of_a_server_are_refused(kept: list[int], problem: str) -> None:
+    some = served(ServerModel(1.0, 1e-8, 0.01))
+    with pytest.raises(ValueError, match=problem):
+        fit_server([some[index] for index in kept])

@@ -1,20 +1,17 @@
 """``mpcdp check``: what it prints, and when it fails."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import Done, mpcdp
 
 TASK = Path(__file__).parents[2] / "parties" / "task.toml"
 HEADER = "age,tumour_size,family_history,diagnosis\n"
 
 
-def check(table: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    arguments = ["check", str(TASK), "--owner", "hospital-3", "--table", str(table), *options]
-    command = [sys.executable, "-c", "from mpcdp.cli import main; main()", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+def check(table: Path, *options: str) -> Done:
+    return mpcdp("check", TASK, "--owner", "hospital-3", "--table", table, *options)
 
 
 def write(tmp_path: Path, lines: list[str]) -> Path:

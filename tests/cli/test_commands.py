@@ -2,12 +2,11 @@
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import mpcdp
 
 from mpcdp.cli.demo_table import bundled_table, split
 from mpcdp.errors import DataError
@@ -17,11 +16,6 @@ from mpcdp.task import load_task
 
 ROOT = Path(__file__).parents[2]
 TASK = ROOT / "parties" / "task.toml"
-
-
-def _mpcdp(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from mpcdp.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=120)
 
 
 @pytest.fixture(name="model")
@@ -48,15 +42,15 @@ def _model(tmp_path: Path) -> TrainedModel:
 
 def test_plan_prints_the_cost_for_people_and_for_programs() -> None:
     plan = make_plan(load_task(TASK))
-    human = _mpcdp("plan", TASK)
+    human = mpcdp("plan", TASK)
     assert human.returncode == 0, human.stderr
     assert "epsilon" in human.stdout
-    assert json.loads(_mpcdp("plan", TASK, "--json").stdout) == json.loads(json.dumps(plan.to_json()))
+    assert json.loads(mpcdp("plan", TASK, "--json").stdout) == json.loads(json.dumps(plan.to_json()))
 
 
 def test_predict_writes_a_class_and_a_score_per_row(tmp_path: Path, model: TrainedModel) -> None:
     (tmp_path / "new.csv").write_text("age\n10\n90\n50\n")
-    result = _mpcdp("predict", tmp_path / "model.json", tmp_path / "new.csv")
+    result = mpcdp("predict", tmp_path / "model.json", tmp_path / "new.csv")
     assert result.returncode == 0, result.stderr
     header, *rows = csv.reader(result.stdout.splitlines())
     assert header == ["ill", "score"]
@@ -64,7 +58,7 @@ def test_predict_writes_a_class_and_a_score_per_row(tmp_path: Path, model: Train
     # Age is mapped to [-1, 1]; with the bias the row is longer than 1 and clipped.
     expected = [x / np.hypot(x, 1) for x in (-0.8, 0.8, 0.0)]
     np.testing.assert_allclose([float(row[1]) for row in rows], expected, atol=1e-8)
-    into_file = _mpcdp("predict", tmp_path / "model.json", tmp_path / "new.csv", "--output", tmp_path / "out.csv")
+    into_file = mpcdp("predict", tmp_path / "model.json", tmp_path / "new.csv", "--output", tmp_path / "out.csv")
     assert into_file.returncode == 0
     assert (tmp_path / "out.csv").read_text().split() == result.stdout.split()
 
@@ -88,7 +82,7 @@ def test_a_damaged_model_is_one_sentence(tmp_path: Path, model: TrainedModel, ch
     change(document)  # type: ignore[operator]
     (tmp_path / "model.json").write_text(json.dumps(document))
     (tmp_path / "new.csv").write_text("age\n10\n")
-    result = _mpcdp("predict", tmp_path / "model.json", tmp_path / "new.csv")
+    result = mpcdp("predict", tmp_path / "model.json", tmp_path / "new.csv")
     assert result.returncode == 2
     assert words in result.stderr
     assert "Traceback" not in result.stderr
@@ -104,6 +98,10 @@ def test_a_damaged_model_is_one_sentence(tmp_path: Path, model: TrainedModel, ch
         (("demo", "--mechanism", "uniform"), "mechanism"),
         (("demo", "--owners", "50", "--table", "small.csv", "--schema", "small.toml"), "fewer owners"),
         (("demo", "--table", "other.csv", "--schema", "small.toml"), "no cell fits in 'ill'"),
+        (
+            ("demo", "--owners", "2", "--table", "other.csv", "--schema", "number.toml", "--output", "out"),
+            "the demo's task:\n  schema.label: expected binary",
+        ),
     ],
 )
 def test_errors_are_one_sentence_and_an_exit_code(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
@@ -113,17 +111,22 @@ def test_errors_are_one_sentence_and_an_exit_code(tmp_path: Path, arguments: tup
         '[schema.label]\ncolumn = "ill"\nclasses = ["no", "yes"]\n'
         '[[schema.features]]\nname = "age"\nlower = 0.0\nupper = 9.0\n'
     )
-    result = _mpcdp(*arguments, cwd=tmp_path)
+    (tmp_path / "number.toml").write_text(
+        '[schema.label]\ncolumn = "ill"\nlower = 0.0\nupper = 5.0\n'
+        '[[schema.features]]\nname = "age"\nlower = 0.0\nupper = 9.0\n'
+    )
+    result = mpcdp(*arguments, cwd=tmp_path)
     assert result.returncode == 2, result.stderr
     assert words in result.stderr
     assert "Traceback" not in result.stderr
+    assert not (tmp_path / "out").exists()  # what is wrong is found before anything is written
 
 
 @pytest.mark.parametrize(
     "command", [(), ("plan",), ("check",), ("predict",), ("demo",), ("network",), ("network", "new")]
 )
 def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
-    result = _mpcdp(*command, "--help")
+    result = mpcdp(*command, "--help")
     assert result.returncode == 0
     assert len(command) == 0 or command == ("network",) or "Example: mpcdp" in result.stdout
 
@@ -140,9 +143,10 @@ def test_the_demo_splits_every_row_once_and_unevenly() -> None:
         split(30, 20)
 
 
+@pytest.mark.slow  # sessions of real processes: tests/integration
 def test_the_demo_trains_across_processes_and_reports(tmp_path: Path) -> None:
     arguments = ("--owners", "3", "--parties", "2", "--epsilon", "2", "--output", tmp_path / "out", "--json")
-    result = _mpcdp("demo", *arguments)
+    result = mpcdp("demo", *arguments)
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
     assert set(report["accuracy"]) == {"non_private", "single_owner", "per_owner_noise", "mpcdp"}
@@ -157,12 +161,12 @@ def test_the_demo_trains_across_processes_and_reports(tmp_path: Path) -> None:
     assert (folder / "accuracy.png").read_bytes()[:4] == b"\x89PNG"
     model = TrainedModel.load(folder / "network" / "hospital-1" / "state" / "model.json")
     assert model.owners == ("hospital-1", "hospital-2", "hospital-3")
-    predictions = _mpcdp("predict", folder / "network" / "hospital-1" / "state" / "model.json", folder / "test.csv")
+    predictions = mpcdp("predict", folder / "network" / "hospital-1" / "state" / "model.json", folder / "test.csv")
     truth = [row["diagnosis"] for row in csv.DictReader((folder / "test.csv").read_text().splitlines())]
     predicted = [row["diagnosis"] for row in csv.DictReader(predictions.stdout.splitlines())]
     right = np.mean([a == b for a, b in zip(truth, predicted, strict=True)])
     assert right == pytest.approx(report["accuracy"]["mpcdp"])
     # A second demo into the same folder would overwrite the first one's keys.
-    again = _mpcdp("demo", *arguments)
+    again = mpcdp("demo", *arguments)
     assert again.returncode == 2
     assert "not empty" in again.stderr

@@ -2,14 +2,11 @@
 
 import json
 import sqlite3
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import pytest
+from command_line import Done, mpcdp
 
-from mpcdp.cli import main
 from mpcdp.privacy.accountant import gaussian_mu
 from mpcdp.privacy.budget import PrivacyBudget
 from mpcdp.privacy.composition import GaussianCost, composed_epsilon
@@ -20,29 +17,8 @@ _COST = PrivacyBudget(epsilon=1.0, delta=1e-6)
 _GAUSSIAN = GaussianCost(mu_squared=gaussian_mu(epsilon=1.0, delta=1e-6) ** 2, distance=1e-13)
 
 
-@dataclass(frozen=True)
-class _Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-class _Run(Protocol):
-    def __call__(self, command: str, place: Path, *options: str) -> _Done: ...
-
-
-@pytest.fixture(name="run")
-def _run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> _Run:
-    def run(command: str, place: Path, *options: str) -> _Done:
-        monkeypatch.setattr(sys, "argv", ["mpcdp", "ledger", command, str(place), *options])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        output = capfd.readouterr()
-        code = ended.value.code or 0
-        assert isinstance(code, int)
-        return _Done(code, output.out, output.err)
-
-    return run
+def run(command: str, place: Path, *options: str) -> Done:
+    return mpcdp("ledger", command, place, *options)
 
 
 @pytest.fixture
@@ -58,7 +34,7 @@ def config(tmp_path: Path) -> Path:
     return tmp_path / "owner.toml"
 
 
-def test_it_shows_tasks_both_totals_and_the_limit(run: _Run, config: Path) -> None:
+def test_it_shows_tasks_both_totals_and_the_limit(config: Path) -> None:
     done = run("show", config, "--json")
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
@@ -72,9 +48,10 @@ def test_it_shows_tasks_both_totals_and_the_limit(run: _Run, config: Path) -> No
     assert shown["composed"]["epsilon"] < 0.8 * 2.5
     assert (shown["limit"]["epsilon"], shown["limit"]["delta"]) == (4.0, 1e-5)
     assert 0 < shown["limit"]["used"] < 1
+    assert shown["limit"]["used_up"] is False
 
 
-def test_people_read_the_same(run: _Run, config: Path) -> None:
+def test_people_read_the_same(config: Path) -> None:
     done = run("show", config)
     assert done.returncode == 0, done.stderr
     for part in ("task-2", "2 of 2 release(s)", "added up  epsilon = 2.5", "composed  epsilon = 1.", "% used"):
@@ -84,7 +61,7 @@ def test_people_read_the_same(run: _Run, config: Path) -> None:
     assert "task-3" in state_only.stdout
 
 
-def test_an_intact_ledger_verifies_by_config_and_by_folder(run: _Run, config: Path) -> None:
+def test_an_intact_ledger_verifies_by_config_and_by_folder(config: Path) -> None:
     for place in (config, config.parent / "state"):
         done = run("verify", place, "--json")
         assert done.returncode == 0, done.stderr
@@ -93,7 +70,7 @@ def test_an_intact_ledger_verifies_by_config_and_by_folder(run: _Run, config: Pa
     assert report["hash"] in run("verify", config).stdout
 
 
-def test_a_changed_row_is_named(run: _Run, config: Path) -> None:
+def test_a_changed_row_is_named(config: Path) -> None:
     connection = sqlite3.connect(config.parent / "state" / "ledger.db")
     connection.execute("DROP TRIGGER no_update")
     connection.execute(
@@ -108,7 +85,7 @@ def test_a_changed_row_is_named(run: _Run, config: Path) -> None:
     assert json.loads(run("verify", config, "--json").stdout)["ok"] is False
 
 
-def test_a_place_without_a_ledger_stays_without_one(run: _Run, tmp_path: Path) -> None:
+def test_a_place_without_a_ledger_stays_without_one(tmp_path: Path) -> None:
     done = run("show", tmp_path)
     assert done.returncode == 2
     assert "there is no ledger" in done.stderr

@@ -1,7 +1,6 @@
 """``mpcdp run``: all processes of a network, or one from its config."""
 
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ import numpy as np
 import psutil
 import pytest
 import tomli_w
+from command_line import mpcdp
 from rich.console import Console
 
 from mpcdp.cli.session_progress import _refuse_second_run, run_network
@@ -24,7 +24,7 @@ run_command = import_module("mpcdp.cli.run")
 OWNERS = {"clinic-a": 50, "clinic-b": 30}
 
 
-def _mpcdp(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+def _process(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from mpcdp.cli import main; main()", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=200)
 
@@ -46,7 +46,7 @@ def _folder(tmp_path: Path) -> Path:
         "owners": [{"name": name, "record_count": count} for name, count in OWNERS.items()],
     }
     (tmp_path / "task.toml").write_bytes(tomli_w.dumps(task).encode())
-    assert _mpcdp("network", "new", "net", "--task", "task.toml", "--quiet", cwd=tmp_path).stdout == ""
+    assert mpcdp("network", "new", "net", "--task", "task.toml", "--quiet", cwd=tmp_path).stdout == ""
     for name, count in OWNERS.items():
         ages = np.linspace(0, 100, count)
         lines = [f"{age:.1f},{'yes' if age > 50 else 'no'}" for age in ages]
@@ -65,7 +65,7 @@ def _folder(tmp_path: Path) -> Path:
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(folder: Path, arguments: tuple[str, ...], words: str) -> None:
-    result = _mpcdp("run", *arguments, cwd=folder)
+    result = mpcdp("run", *arguments, cwd=folder)
     assert result.returncode == 2
     assert words in result.stderr
     assert "Traceback" not in result.stderr
@@ -74,7 +74,7 @@ def test_what_is_wrong_is_said_in_a_sentence(folder: Path, arguments: tuple[str,
 def test_one_process_ends_with_its_own_exit_code(folder: Path) -> None:
     """An owner whose table is not the declared one stops before it joins, and the shell learns why."""
     (folder / "net" / "clinic-a" / "table.csv").write_text("age,ill\n1,no\n")
-    result = _mpcdp("run", "--config", "net/clinic-a/owner.toml", cwd=folder)
+    result = _process("run", "--config", "net/clinic-a/owner.toml", cwd=folder)
     assert result.returncode == 2
     assert "1 records, but the task declares 50" in json.loads(result.stderr.splitlines()[-1])["problem"]
 
@@ -92,7 +92,7 @@ def test_a_network_whose_task_was_run_says_so_at_once(folder: Path) -> None:
     """Only this task's model counts: one of an earlier task, or one that an owner still misses, stops nobody."""
     task = load_task(folder / "net" / "task.toml")
     _leave_models(folder / "net", task.digest.hex())
-    result = _mpcdp("run", "net", cwd=folder)
+    result = mpcdp("run", "net", cwd=folder)
     assert result.returncode == 3
     assert "net/coordinator/state/model.json" in result.stderr
     assert "runs once only" in result.stderr
@@ -138,22 +138,42 @@ def test_when_it_is_terminated_no_process_is_left(folder: Path) -> None:
         while not (children := psutil.Process(process.pid).children(recursive=True)) and time.monotonic() < end:
             time.sleep(0.1)
         process.terminate()
-        assert process.wait(60) == 128 + signal.SIGTERM
+        assert process.wait(60) == ProcessStopped.exit_code
     assert children
     _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive
 
 
 @pytest.mark.slow
+def test_a_process_alone_ends_in_order_when_its_command_is_terminated(folder: Path) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "from mpcdp.cli import main; main()",
+        "run",
+        "--config",
+        "net/party-1/compute.toml",
+    ]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()  # it is up: it logs
+        (child,) = psutil.Process(process.pid).children()
+        time.sleep(1)
+        process.terminate()
+        assert process.wait(60) == ProcessStopped.exit_code, first + process.stderr.read()
+    assert not child.is_running()
+
+
+@pytest.mark.slow
 def test_a_network_runs_and_its_second_run_is_refused(folder: Path) -> None:
-    result = _mpcdp("run", "net", "--json", cwd=folder)
+    result = _process("run", "net", "--json", cwd=folder)
     assert result.returncode == 0, result.stderr
     figures = json.loads(result.stdout)
     assert set(figures["exit_codes"].values()) == {0}
     assert (figures["processes"], figures["owners"], figures["epsilon"]) == (5, ["clinic-a", "clinic-b"], 8.0)
     assert TrainedModel.load(folder / figures["model"]).task == "run"
     begin = time.monotonic()
-    again = _mpcdp("run", "net", "--quiet", cwd=folder)
+    again = _process("run", "net", "--quiet", cwd=folder)
     assert again.returncode == 3
     assert "runs once only" in again.stderr
     assert time.monotonic() - begin < 60  # nobody waits for the 240 seconds of the task

@@ -7,6 +7,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,11 +44,13 @@ _LIMITS = Limits(
 _NAMES = {"owner": "owner", "compute party": "compute", "dealer": "dealer", "coordinator": "coordinator"}
 
 
-def _source_files() -> Iterator[ast.AST]:
-    for path in sorted((ROOT / "mpcdp").rglob("*.py")):
-        yield from ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+@cache
+def _source_files() -> tuple[ast.AST, ...]:
+    paths = sorted((ROOT / "mpcdp").rglob("*.py"))
+    return tuple(node for path in paths for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
 
 
+@cache
 def _texts() -> set[str]:
     """Every text in the code, with … for what is filled in."""
     texts = set()

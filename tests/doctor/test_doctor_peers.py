@@ -81,7 +81,7 @@ def test_peers_that_are_not_there_yet(net: ExaminedNetwork) -> None:
     # Whoever waits for them wants them to come.
     waited = net.examine("compute-2", wait_seconds=0.2)
     assert len([text for text in errors(waited) if "is not there yet" in text]) == 2
-    assert any("hospital-1 has not called within 0.2 s" in text for text in warnings(waited))
+    assert any("hospital-1 has not called within 0.2 s" in text for text in errors(waited))
 
 
 def test_a_peer_that_is_well(net: ExaminedNetwork) -> None:
@@ -190,6 +190,18 @@ def test_another_version(net: ExaminedNetwork, monkeypatch: pytest.MonkeyPatch) 
         finding = _peer(net, "dealer")
     assert (finding.check, finding.level) == ("versions", "warning")
     assert "runs mpcdp 0.0.9" in finding.text
+
+
+def test_another_clock_does_not_hide_another_version(net: ExaminedNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    def other(me: Member, task_digest: bytes) -> Greeting:
+        greeting = greeting_of(me, task_digest)
+        return replace(greeting, version="0.0.9", time=greeting.time + 90)
+
+    monkeypatch.setattr(reception, "greeting_of", other)
+    with net.serving("dealer"):
+        findings = net.examine("compute-2")
+    assert any("dealer: its clock is 90 s ahead" in text for text in warnings(findings))
+    assert any("dealer: it runs mpcdp 0.0.9" in text for text in warnings(findings))
 
 
 def test_a_doctor_answers_nothing_but_greetings(net: ExaminedNetwork) -> None:

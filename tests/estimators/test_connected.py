@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 import tomli_w
 
-from mpcdp.errors import BudgetError, ConfigError
+from mpcdp.errors import BudgetError, ConfigError, SessionAborted
 from mpcdp.estimators import Federation, PrivateLinearSVC, PrivateLogisticRegression
 from mpcdp.learning.model import TrainedModel
 from mpcdp.local_network import LocalNetwork, create_network
+from mpcdp.private_files import alone_in
+from mpcdp.roles.owner import Owner
 
 COUNTS = {"clinic-a": 60, "clinic-b": 40}
 
@@ -60,6 +62,37 @@ def test_what_contradicts_the_agreed_task_is_refused(network: Path) -> None:
     with pytest.raises(ConfigError, match="role"):
         Federation.connect(network / "coordinator" / "coordinator.toml")
     assert federation.ledger.sessions == 0
+
+
+def test_a_state_folder_that_another_process_uses_is_left_alone(network: Path) -> None:
+    federation = Federation.connect(network / "clinic-a" / "owner.toml")
+    frame = _frame(60, 1)
+    model = PrivateLogisticRegression(federation=federation)
+    with (
+        alone_in(network / "clinic-a" / "state"),
+        pytest.raises(ConfigError, match="another process uses it; wait for its end or stop it"),
+    ):
+        model.fit(frame[["age", "dose"]], frame["ill"])
+    assert not federation.ledger_files()
+
+
+def test_it_keeps_others_out_of_its_state_folder(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered: list[Owner] = []
+
+    def run(owner: Owner) -> TrainedModel:
+        with pytest.raises(BlockingIOError), alone_in(network / "clinic-a" / "state"):
+            pass
+        entered.append(owner)
+        raise SessionAborted("enough")
+
+    monkeypatch.setattr(Owner, "run", run)
+    frame = _frame(60, 1)
+    model = PrivateLogisticRegression(federation=Federation.connect(network / "clinic-a" / "owner.toml"))
+    with pytest.raises(SessionAborted, match="enough"):
+        model.fit(frame[["age", "dose"]], frame["ill"])
+    assert entered
+    with alone_in(network / "clinic-a" / "state"):
+        pass  # and it leaves the folder at its end
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from mpcdp.data.table import read_dataset
 from mpcdp.errors import BudgetError, ConfigError, PlanError, TaskError
 from mpcdp.estimators import Federation, PrivateERM, PrivateLinearSVC, PrivateLogisticRegression, PrivateRidge
 from mpcdp.estimators.inputs import owner_names
-from mpcdp.learning.model import TrainedModel
+from mpcdp.learning.model import ModuleSource, TrainedModel
 from mpcdp.privacy.ledger import Ledger
 
 EVERY: dict[str, Any] = {"epsilon": 20.0, "delta": 1e-6, "bounds": (-3.0, 3.0)}
@@ -81,6 +81,16 @@ def test_every_owner_pays_for_every_fit_and_the_limit_holds(table: Table, tmp_pa
         assert ledger.total().epsilon == 40.0
     # A restart of the program forgets nothing.
     assert Federation.in_process(folder=tmp_path).ledger.sessions == 2
+
+
+def test_gaussian_fits_go_on_while_their_composition_is_within_the_limit(table: Table, tmp_path: Path) -> None:
+    """As the owners' own ledgers decide: four fits of epsilon 4 add up to more than 12, and cost less together."""
+    X, y, owners = table
+    federation = Federation.in_process(folder=tmp_path, epsilon_limit=12.0, delta_limit=1e-5)
+    for fits in (1, 2, 3, 4):
+        _logistic(federation, epsilon=4.0, regularization=0.1).fit(X, y, owners=owners)
+        assert federation.ledger.sessions == fits
+    assert federation.ledger.total.epsilon == 16.0
 
 
 def test_a_grid_search_is_charged_for_all_of_its_fits(table: Table, federation: Federation) -> None:
@@ -185,6 +195,34 @@ def test_a_module_classifies_and_regresses(federation: Federation, table: Table,
     assert regressor.__sklearn_tags__().estimator_type == "regressor"
     with pytest.raises(ValueError, match="cannot import"):
         PrivateERM(lambda **sizes: None, classes=(0, 1), **settings).fit(X, y)
+
+
+@pytest.mark.slow  # it imports torch
+@pytest.mark.parametrize("given", ["name", "function"])
+def test_a_module_is_trained_with_a_loss_of_ones_own(federation: Federation, table: Table, given: str) -> None:
+    from record_losses import absolute, hinge
+
+    X, y, owners = table
+    settings: dict[str, Any] = {**EVERY, "epsilon": 15.0, "federation": federation, "rounds": 20, "learning_rate": 20.0}
+    small = "mpcdp.learning.modules:small_mlp"
+    by_class: Any = hinge if given == "function" else "record_losses:hinge"
+    by_number: Any = absolute if given == "function" else "record_losses:absolute"
+    classifier = PrivateERM(small, by_class, classes=(0, 1), **settings).fit(X, y, owners=owners)
+    assert classifier.score(X, y) > 0.75
+    assert classifier.model_.module == ModuleSource(factory=small, loss="record_losses:hinge", seed=0)
+    y_number = 50 + 20 * np.clip(X[:, 0], -2, 2)
+    regressor = PrivateERM(
+        small, by_number, target_bounds=(0, 100), **{**settings, "rounds": 100, "learning_rate": 0.5}
+    )
+    regressor.fit(X, y_number)
+    assert regressor.score(X, y_number) > 0.5
+    assert regressor.__sklearn_tags__().estimator_type == "regressor"
+    with pytest.raises(ValueError, match=r"one of them, .* got both"):
+        PrivateERM(small, by_class, classes=(0, 1), target_bounds=(0, 1), **settings).fit(X, y)
+    with pytest.raises(ValueError, match=r"one of them, .* got none"):
+        PrivateERM(small, by_class, **settings).fit(X, y)
+    with pytest.raises(ValueError, match="loss: other processes cannot import"):
+        PrivateERM(small, lambda scores, label: scores[0], classes=(0, 1), **settings).fit(X, y)
 
 
 def test_records_of_no_declared_class_count_and_contribute_nothing(table: Table, federation: Federation) -> None:

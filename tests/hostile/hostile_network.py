@@ -24,19 +24,20 @@ _ROUNDS = 3
 _log = logging.getLogger(__name__)
 
 
-def make(folder: Path, setting: str) -> TestNetwork:
+def make(folder: Path, setting: str, *, start_seconds: float = 12.0) -> TestNetwork:
     """Write a network of two owners.
 
     Args:
         folder: for it.
         setting: such as ``"gradient joint 3"``: method, noise, number of compute parties.
+        start_seconds: for how long processes wait for each other at the start.
     """
     method, noise, parties = setting.split()
     document = task_document(
         [20, 20],
         parties=int(parties),
         privacy={"epsilon": 1.0, "delta": 1e-6, "mechanism": "gaussian", "noise": noise},
-        deadlines={"start_seconds": 12.0, "contribution_seconds": 6.0, "round_seconds": 6.0},
+        deadlines={"start_seconds": start_seconds, "contribution_seconds": 6.0, "round_seconds": 6.0},
     )
     if method == "gradient":
         document["model"] = {"kind": "logistic-regression", "regularization": 0.1}

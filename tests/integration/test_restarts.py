@@ -71,9 +71,8 @@ def _check(made: TestNetwork, results: tuple[ProcessResult, ...], network: Local
         assert not list((made.folder / name / "state").glob("*.secret"))
 
 
-@pytest.mark.parametrize(
-    "victim", ["party-2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("coordinator", "everybody"))]
-)
+@pytest.mark.slow  # at every point where they may die: tests/hostile
+@pytest.mark.parametrize("victim", ["party-2", "coordinator", "everybody"])
 def test_a_killed_process_goes_on_with_its_session(tmp_path: Path, victim: str) -> None:
     made = _network(tmp_path)
     with made.processes(command=without_noise) as network:

@@ -41,6 +41,7 @@ def _released(network: LocalNetwork) -> list[dict[str, Any]]:
     return [dict(entry) for entry in network.events("coordinator") if entry.get("event") == "round released"]
 
 
+@pytest.mark.slow  # between threads: tests/roles/test_rounds.py
 def test_rounds_without_noise_are_those_in_the_clear(tmp_path: Path) -> None:
     made = make_network(tmp_path, _document([20, 50, 31]))
     with made.processes(command=without_noise) as network:

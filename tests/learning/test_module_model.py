@@ -84,29 +84,85 @@ def test_a_linear_module_has_the_gradients_in_closed_form(
     np.testing.assert_allclose(ours, theirs, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("classes", "builtin", "own", "outputs"),
+    [
+        (2, "cross-entropy", "logistic_again", 1),
+        (3, "cross-entropy", "softmax_again", 3),
+        (0, "squared-error", "squares_again", 1),
+    ],
+)
+def test_a_loss_of_ones_own_has_the_gradients_of_its_formula(
+    classes: int, builtin: str, own: str, outputs: int
+) -> None:
+    """Labels are what `mpcdp.learning.record_loss` says: -1 and +1, positions, or numbers in [-1, 1]."""
+    theirs, ours = (make(loss=loss, outputs=outputs) for loss in (builtin, f"record_losses:{own}"))
+    ours.check_loss()
+    point = ours.initial_parameters()
+    np.testing.assert_allclose(
+        ours.clipped_sum(table(classes), point, clipping_norm=0.3),
+        theirs.clipped_sum(table(classes), point, clipping_norm=0.3),
+        rtol=1e-9,
+        atol=1e-12,
+    )
+
+
 _wild = st.floats(allow_nan=False, allow_infinity=False) | st.floats(-2, 2) | st.just(0.0)
 
 
-@given(
-    rows=npst.arrays(np.float64, (4, 4), elements=_wild),
-    labels=npst.arrays(np.float64, 4, elements=st.sampled_from([-1.0, 1.0])),
-    scale=st.sampled_from([0.0, 1.0, 1e10, 1e200]),
-    clipping_norm=st.floats(1e-6, 1e6),
+_labels = {2: st.sampled_from([-1.0, 1.0]), 4: st.sampled_from([0.0, 1.0, 2.0, 3.0]), 0: st.floats(-1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("loss", "classes"),
+    [
+        ("cross-entropy", 2),
+        ("cross-entropy", 4),
+        ("squared-error", 0),
+        ("record_losses:steep", 0),
+        ("record_losses:steep", 2),
+        ("record_losses:steep", 4),
+    ],
 )
-@settings(max_examples=60)
-def test_one_record_moves_a_contribution_by_at_most_2_c(
-    rows: Any, labels: Any, scale: float, clipping_norm: float
-) -> None:
-    """Wherever the parameters are; gradients that are huge or not finite included."""
+@given(data=st.data())
+@settings(max_examples=40)
+def test_one_record_moves_a_contribution_by_at_most_2_c(loss: str, classes: int, data: st.DataObject) -> None:
+    """Wherever the parameters are, whatever the loss is; gradients that are huge or not finite included."""
     with np.errstate(over="ignore"):
-        rows = np.nan_to_num(clip_rows(rows))
-    method = GradientPerturbation(model=make(), rounds=3, learning_rate=1.0, clipping_norm=clipping_norm)
-    point = method.initial_state().point * scale
+        rows = np.nan_to_num(clip_rows(data.draw(npst.arrays(np.float64, (4, 4), elements=_wild), "rows")))
+    labels = data.draw(npst.arrays(np.float64, 4, elements=_labels[classes]), "labels")
+    clipping_norm = data.draw(st.floats(1e-6, 1e6), "clipping norm")
+    model = make(loss=loss, outputs=classes if classes > 2 else 1)
+    method = GradientPerturbation(model=model, rounds=3, learning_rate=1.0, clipping_norm=clipping_norm)
+    point = method.initial_state().point * data.draw(st.sampled_from([0.0, 1.0, 3.0, 1e10, 1e200]), "scale")
     state = replace(method.initial_state(), point=point)
-    before, after = (Dataset(rows[picked].copy(), labels[picked].copy()) for picked in ([0, 1, 2], [0, 3, 2]))
+    before, after = (Dataset(rows[picked].copy(), labels[picked].copy(), classes) for picked in ([0, 1, 2], [0, 3, 2]))
     one, other = (method.contribution(each, state, key=KEY) for each in (before, after))
     assert np.isfinite(one).all()
     assert math.hypot(*(one - other)) <= method.sensitivity([3]).bound
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize(
+    ("score", "length"),
+    [
+        (0.4, 0.3),  # about 1e54: shortened to C
+        (-1.0, 0.3),  # about 1e133: its square is a number still
+        (-2.2, 0.0),  # finite, and its square is not
+        (-4.0, 0.0),  # infinite
+        (1.5, 0.0),  # not a number
+    ],
+)
+def test_gradients_of_any_size_are_shortened_or_count_as_nothing(score: float, length: float, outputs: int) -> None:
+    model = make("linear", loss="record_losses:steep", outputs=outputs)
+    point = np.zeros(4 * outputs)
+    point[0] = score / 0.5
+    rows = np.array([[0.5, 0.3, 0.3, 0.5], [0.0, 0.5, 0.5, 0.0]])
+    labels, classes = (np.array([1.0, 1.0]), 2) if outputs == 1 else (np.array([0.0, 2.0]), 3)
+    both = model.clipped_sum(Dataset(rows.copy(), labels.copy(), classes), point, clipping_norm=0.3)
+    alone = model.clipped_sum(Dataset(rows[1:].copy(), labels[1:].copy(), classes), point, clipping_norm=0.3)
+    assert np.linalg.norm(both - alone) == pytest.approx(length, rel=1e-9)
+    assert 0 < np.linalg.norm(alone) <= 0.3  # the other record counts all the same
 
 
 def test_it_is_nearly_attained() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import nullcontext
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 
 from mpcdp.data.schema import Schema
-from mpcdp.errors import InputError
+from mpcdp.errors import BudgetError, InputError
 from mpcdp.learning.model import PrivacyStatement, TrainedModel
+from mpcdp.privacy.accountant import gaussian_mu
 from mpcdp.privacy.attacks import success_bound
 from mpcdp.privacy.budget import PrivacyBudget
+from mpcdp.privacy.composition import GaussianCost, TaskCost, composed_epsilon, used_share
 from mpcdp.privacy.ledger import Ledger
 from mpcdp.report import gather, render
 
@@ -68,14 +71,59 @@ def test_it_says_what_was_released_to_whom_and_what_is_left(state: Path) -> None
         "Privacy report: trial",
         "in 2 releases",
         "2 owners: hospital-1, hospital-2",
-        "paid for 2 sessions: epsilon = 2, delta = 2e-06 in total",
-        "Left: epsilon = 3, delta = 8e-06",
+        "paid for 2 sessions. Added up: epsilon = 2, delta = 2e-06",
+        "Composed, epsilon = 2 at delta = 1e-05",
+        "Granted: epsilon = 5, delta = 1e-05",
+        "40.0 % is used by the ledger's rule",
         "First line.",
         "It assumes things.",
         "no public test records were given",
     ):
         assert words in page.text, words
     assert sum(tag == "svg" for tag, _ in page.tags) == 2
+
+
+GRANTED = PrivacyBudget(epsilon=4.0, delta=1e-5)
+GAUSSIAN = TaskCost(
+    budget=COST, gaussian=GaussianCost(mu_squared=gaussian_mu(epsilon=1.0, delta=1e-6) ** 2, distance=0)
+)
+
+
+@pytest.mark.parametrize(
+    ("paid", "asked", "allowed"),
+    [
+        # Half of delta is there for adding up; plain sums would promise another (2, 5e-6).
+        ([PrivacyBudget(epsilon=1.0, delta=2.5e-6)] * 2, PrivacyBudget(epsilon=0.01, delta=1e-9), False),
+        # Only the first task may need more than a share, and it is the last one then.
+        ([PrivacyBudget(epsilon=1.0, delta=9e-6)], PrivacyBudget(epsilon=0.01, delta=1e-9), False),
+        # Six tasks add up to more than was granted, and compose to less.
+        ([GAUSSIAN] * 6, GAUSSIAN, True),
+    ],
+)
+def test_what_is_left_is_what_the_ledger_allows(
+    state: Path, paid: list[PrivacyBudget | TaskCost], asked: PrivacyBudget | TaskCost, allowed: bool
+) -> None:
+    (state / "ledger.db").unlink()
+    costs = [cost if isinstance(cost, TaskCost) else TaskCost(budget=cost) for cost in (*paid, asked)]
+    with Ledger(state / "ledger.db") as ledger:
+        for number, cost in enumerate(costs[:-1]):
+            key = bytes([number]) * 32
+            ledger.charge(key, key, "earlier", cost.budget, releases=1, gaussian=cost.gaussian)
+    with Ledger(state / "ledger.db", limit=GRANTED) as ledger:
+        refused = nullcontext() if allowed else pytest.raises(BudgetError, match="would exceed the limit")
+        with refused:
+            ledger.check(b"\xff" * 32, "next", costs[-1].budget, gaussian=costs[-1].gaussian)
+    facts = gather(state, limit=GRANTED)
+    assert facts.spending is not None
+    assert facts.spending.used_up is not allowed
+    words = "is used by the ledger's rule" if allowed else "used up: the ledger allows no further task"
+    assert words in _Page(render(facts)).text
+    document = facts.to_json()["spending"]
+    assert document["limit"]["used_up"] is not allowed
+    assert document["composed"] == {"epsilon": composed_epsilon(costs[:-1], delta=1e-5), "delta": 1e-5}
+    if allowed:
+        assert document["added_up"]["epsilon"] > 4.0 > document["composed"]["epsilon"]
+        assert document["limit"]["used"] == used_share(GRANTED, costs[:-1])
 
 
 def test_the_words_are_the_bounds(state: Path) -> None:
@@ -117,7 +165,7 @@ def test_accuracy_is_on_public_records_and_rounds_come_from_the_log(state: Path)
 def test_without_a_ledger_or_a_model(state: Path) -> None:
     (state / "ledger.db").unlink()
     facts = gather(state)
-    assert facts.to_json()["spent"] is None
+    assert facts.to_json()["spending"] is None
     assert "no ledger" in _Page(render(facts)).text
     (state / "model.json").unlink()
     with pytest.raises(InputError, match="state folder of an owner"):
@@ -126,7 +174,11 @@ def test_without_a_ledger_or_a_model(state: Path) -> None:
 
 def test_figures_for_programs(state: Path) -> None:
     document: dict[str, Any] = json.loads(json.dumps(gather(state).to_json()))
-    assert document["spent"] == {"epsilon": 2.0, "delta": 2e-6}
+    assert document["spending"] == {
+        "added_up": {"epsilon": 2.0, "delta": 2e-6},
+        "composed": {"epsilon": 2.0, "delta": 2e-6},
+        "limit": None,
+    }
     assert document["releases"] == 2
     assert document["attacker_success"] == pytest.approx(success_bound(epsilon=1.0, delta=1e-6))
 

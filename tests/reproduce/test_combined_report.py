@@ -1,5 +1,6 @@
 """One page of several results: what is on it, and what it refuses."""
 
+import html
 import json
 import re
 from dataclasses import asdict
@@ -7,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from protocol_samples import made_up_peer, made_up_row
 from small_tables import small_table
 
+from mpcdp.bench.cost_model import CostModel
+from mpcdp.bench.protocol_results import ProtocolResults
 from mpcdp.cli import main
 from mpcdp.errors import InputError
 from mpcdp.reproduce.combined_report import write_report
@@ -83,6 +87,21 @@ def test_one_page_shows_all_results_and_needs_nothing_else(tmp_path: Path, monke
     assert page.count("Machine and versions") == 3
     assert "seconds by round" not in page
     assert "<th>none</th>" not in page
+
+
+def test_what_a_session_costs_is_shown_whole(tmp_path: Path) -> None:
+    """Other libraries, the cost model and very many owners too, as on the page of the command itself."""
+    model = CostModel(0.5, 0.6, 1e-8, 0.07, residuals=(0.0,))
+    results = ProtocolResults([made_up_row()], [made_up_peer("mpyc")], model, None, ["a note"])
+    (tmp_path / "protocol.json").write_text(json.dumps(results.document()))
+    page = write_report([tmp_path / "protocol.json"], tmp_path / "page.html").read_text()
+    for shown in ("mpyc", html.escape(results.model_text()), "a note", "who could see what", "Machine and versions"):
+        assert shown in page, shown
+    assert page.count("data:image/png;base64") == 2
+    broken = results.document() | {"peers": 5}
+    (tmp_path / "protocol.json").write_text(json.dumps(broken))
+    with pytest.raises(InputError, match="bench protocol"):
+        write_report([tmp_path / "protocol.json"], tmp_path / "page.html")
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"kind": "other"}', None])

@@ -110,7 +110,7 @@ def test_what_cannot_be_used_is_said_with_the_reason(
     monkeypatch.setattr(tables, "TABLES", {"adult": lambda folder: small_table(records=2000)})
     asked: list[str] = []
 
-    def work(stages: Sequence[Stage], console: object) -> list[Point]:
+    def work(stages: Sequence[Stage], jobs: int | None, console: object) -> list[Point]:
         asked.extend(stage.title for stage in stages)
         return [POINT]
 

@@ -39,6 +39,9 @@ def sample(progress: Progress, *, hostile: str = "", **changes: Any) -> Status:
         progress.note({"event": "owner enrolled", "level": "info", "owner": owner})
     for number in range(12):
         progress.note({"event": "round released", "level": "info", "round": number, "seconds": 0.02 * (number + 1)})
+    progress.note(
+        {"event": "handshakes failed", "level": "warning", "connections": 4, "problem": hostile or "strangers"}
+    )
     refusal = {"event": "refused", "level": "warning", "error": "IdentityError", "method": "ComputeParty/Enrol"}
     progress.note(
         {**refusal, "caller": "visitor" + hostile, "problem": f"the certificate for {hostile} is of no member"}

@@ -49,6 +49,7 @@ class TestWhatIsShown:
         assert document["epsilon"] == {"spent": 0.3, "planned": 1.0, "delta": 1e-6}
         assert document["noise"] == {"free": 1_048_576, "used": 204_800}
         assert document["refused"] == {"IdentityError": 1}
+        assert document["handshakes_failed"] == 4
         assert [notice["event"] for notice in document["notices"]] == ["could not close the session"]
         assert document["refusals"][0]["text"].startswith("visitor: the certificate")
 
@@ -75,6 +76,7 @@ class TestWhatIsShown:
             ("mpcdp_noise_samples", "used"): 204_800,
             ("mpcdp_bytes_sent_total", "party-2"): 7_340_032,
             ("mpcdp_refused_total", "IdentityError"): 1,
+            ("mpcdp_handshakes_failed_total",): 4,
             ("mpcdp_log_entries_left_out_total",): 17,
             ("mpcdp_round_seconds_bucket", "0.1"): 5,
             ("mpcdp_round_seconds_bucket", "+Inf"): 12,

@@ -1,6 +1,7 @@
 """Who is let in over TLS, and how little is open: attacks with real certificates on a real port."""
 
 import datetime
+import re
 import threading
 from collections.abc import Iterator
 from concurrent import futures
@@ -34,6 +35,7 @@ from mpcdp.transport.tls import Authority
 _QUICK = replace(LIMITS, connect_seconds=0.5)
 _ENROLMENT = Enrolment(REF, "owner-0", bytes(range(100, 132)))
 _PATH = "/mpcdp.pb.ComputeParty/Enrol"
+_STYLE = re.compile(r"\x1b\[\d*m")
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def _attack(
 
 class TestClients:
     def test_the_attack_itself_works_with_the_right_certificate(
-        self, world: GrpcTestWorld, authority: Authority
+        self, world: GrpcTestWorld, authority: Authority, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """And methods are on the wire what the protos say, although the server takes all for streams."""
         service = StubService()
@@ -73,12 +75,14 @@ class TestClients:
         pair = authority.issue(member("owner-0").certificate)
         assert _attack(world, authority.certificate, pair) == grpc.StatusCode.OK
         assert service.calls == [("enrol", "owner-0", _ENROLMENT)]
+        world.stop("compute-0")
+        assert "handshakes failed" not in capsys.readouterr().out
 
     @pytest.mark.parametrize(
         "kind", ["none", "other authority", "authority of the same name", "expired", "self-signed"]
     )
-    def test_a_certificate_that_is_not_ours_never_gets_through(
-        self, world: GrpcTestWorld, authority: Authority, kind: str
+    def test_a_certificate_that_is_not_ours_never_gets_through_and_is_logged(
+        self, world: GrpcTestWorld, authority: Authority, kind: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         service = StubService()
         world.serve("compute-0", service)
@@ -97,6 +101,8 @@ class TestClients:
                 pair = (alone.certificate, alone.key)
         assert _attack(world, authority.certificate, pair) == grpc.StatusCode.UNAVAILABLE
         assert service.calls == []
+        world.stop("compute-0")  # a server that goes on says it within half a minute
+        assert re.search(r"handshakes failed +connections=1 ", _STYLE.sub("", capsys.readouterr().out))
 
     @pytest.mark.parametrize(
         "name",

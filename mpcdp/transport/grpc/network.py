@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 
 import grpc
 
@@ -19,6 +19,8 @@ from mpcdp.transport.peer_network import PeerNetwork
 from mpcdp.transport.tls import load_credentials
 
 __all__ = ["GrpcNetwork"]
+
+_Callable: TypeAlias = "grpc.StreamStreamMultiCallable[bytes, bytes]"
 
 _GRACE_SECONDS = 5.0
 _KEEPALIVE_SECONDS = 5.0
@@ -69,6 +71,7 @@ class GrpcNetwork(PeerNetwork):
         self._credentials = load_credentials(tls, name=me.certificate)
         self._lock = threading.Lock()
         self._channels: dict[str, grpc.Channel] = {}
+        self._callables: dict[tuple[str, str], _Callable] = {}
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -86,6 +89,7 @@ class GrpcNetwork(PeerNetwork):
             for channel in self._channels.values():
                 channel.close()
             self._channels.clear()
+            self._callables.clear()
 
     def serve(self, service: Services | None) -> AbstractContextManager[None]:
         """Listen until the context ends, then give calls under way a few seconds to finish.
@@ -109,27 +113,33 @@ class GrpcNetwork(PeerNetwork):
         )
 
     def _start(self, peer: Member, method: str, messages: Iterable[bytes], seconds: float) -> Stream:
-        start: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channel(peer).stream_stream(path_of(method))
-        call = start(iter(messages), timeout=seconds)
+        call = self._callable(peer, method)(iter(messages), timeout=seconds)
         return GrpcStream(call, peer=peer, method=method, seconds=seconds)
 
-    def _channel(self, peer: Member) -> grpc.Channel:
+    def _callable(self, peer: Member, method: str) -> _Callable:
+        """Return what starts calls of a method; making one is a fifth of the work of a small call."""
         with self._lock:
             if self._closed:
                 raise PeerUnavailable(peer.name, f"{self._me.name} has closed its connections", final=True)
-            if peer.name not in self._channels:
-                if peer.name not in self._addresses:
-                    raise ConfigError(f'{peer.name} has no address: add {peer.name} = "host:port" under [peers]')
-                credentials = grpc.ssl_channel_credentials(
-                    self._credentials.authority, self._credentials.key, self._credentials.certificate
-                )
-                self._channels[peer.name] = grpc.secure_channel(
-                    self._addresses[peer.name],
-                    credentials,
-                    options=channel_options(
-                        peer.certificate,
-                        keepalive_seconds=self._keepalive_seconds,
-                        rush_seconds=self._rush_seconds,
-                    ),
-                )
-            return self._channels[peer.name]
+            if (peer.name, method) not in self._callables:
+                self._callables[peer.name, method] = self._channel(peer).stream_stream(path_of(method))
+            return self._callables[peer.name, method]
+
+    def _channel(self, peer: Member) -> grpc.Channel:
+        """Return the connection with a peer; call with the lock held."""
+        if peer.name not in self._channels:
+            if peer.name not in self._addresses:
+                raise ConfigError(f'{peer.name} has no address: add {peer.name} = "host:port" under [peers]')
+            credentials = grpc.ssl_channel_credentials(
+                self._credentials.authority, self._credentials.key, self._credentials.certificate
+            )
+            self._channels[peer.name] = grpc.secure_channel(
+                self._addresses[peer.name],
+                credentials,
+                options=channel_options(
+                    peer.certificate,
+                    keepalive_seconds=self._keepalive_seconds,
+                    rush_seconds=self._rush_seconds,
+                ),
+            )
+        return self._channels[peer.name]

@@ -4,7 +4,7 @@ from mpcdp.transport.access import HEALTH
 from mpcdp.transport.reader import MESSAGE_BYTES
 from mpcdp.transport.reception import CALLS_PER_MEMBER
 
-__all__ = ["ERROR_KIND", "Options", "channel_options", "path_of", "server_options"]
+__all__ = ["ERROR_KIND", "Options", "channel_options", "handshake_seconds", "path_of", "server_options"]
 
 Options = list[tuple[str, str | int]]
 
@@ -64,12 +64,17 @@ def channel_options(certificate: str, *, keepalive_seconds: float, rush_seconds:
     ]
 
 
+def handshake_seconds(rush_seconds: float) -> float:
+    """Return how long a handshake may take at a server; see `channel_options`."""
+    return max(_HANDSHAKE_SECONDS, rush_seconds)
+
+
 def server_options(*, keepalive_seconds: float, rush_seconds: float) -> Options:
     """Return a server's options; see `channel_options`."""
     return [
         *_options(keepalive_seconds),
         # A stranger who connects and says nothing holds a file descriptor for this long, not for two minutes.
-        ("grpc.server_handshake_timeout_ms", round(1000 * max(_HANDSHAKE_SECONDS, rush_seconds))),
+        ("grpc.server_handshake_timeout_ms", round(1000 * handshake_seconds(rush_seconds))),
         # A second process on the same port must be an error, not a lottery.
         ("grpc.so_reuseport", 0),
         # Members ping at twice this interval. Whoever has sent so many too early is disconnected.

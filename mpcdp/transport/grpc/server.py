@@ -11,7 +11,8 @@ from mpcdp.errors import ConfigError, PeerTimeout, ProtocolError
 from mpcdp.transport.access import HEALTH, MESH
 from mpcdp.transport.failures import INTERNAL, broken, failure_of
 from mpcdp.transport.grpc.calls import CallThreads
-from mpcdp.transport.grpc.options import ERROR_KIND, path_of, server_options
+from mpcdp.transport.grpc.handshakes import Handshakes
+from mpcdp.transport.grpc.options import ERROR_KIND, handshake_seconds, path_of, server_options
 from mpcdp.transport.reader import printable
 from mpcdp.transport.receiving import Watch
 from mpcdp.transport.reception import Reception
@@ -56,17 +57,17 @@ def serving(
     Raises:
         ConfigError: the address cannot be used.
     """
+    # A second more, for what comes between the end of a handshake and the first call.
+    handshakes = Handshakes(seconds=handshake_seconds(rush_seconds) + 1)
     watch = Watch(seconds=receive_seconds, patience_seconds=rush_seconds)
     most = reception.capacity + _STRANGERS
     server = grpc.server(
         cast(futures.ThreadPoolExecutor, CallThreads(most)),
-        handlers=[_Handlers(reception, me, watch)],
+        handlers=[_Handlers(reception, me, watch, handshakes)],
         options=server_options(keepalive_seconds=keepalive_seconds, rush_seconds=rush_seconds),
         maximum_concurrent_rpcs=most + _WAITING,
     )
-    tls = grpc.ssl_server_credentials(
-        [(credentials.key, credentials.certificate)], credentials.authority, require_client_auth=True
-    )
+    tls = _tls(credentials, handshakes)
     try:
         port = server.add_secure_port(listen, tls)
     except RuntimeError:
@@ -76,12 +77,21 @@ def serving(
             f"{me} cannot listen at {listen}: another process uses the port, or the address is not this machine's: "
             "correct `listen`, and the address under [peers] of the others"
         )
-    with watch:
+    with handshakes, watch:
         server.start()
         try:
             yield
         finally:
             server.stop(grace_seconds).wait(grace_seconds + 1)
+
+
+def _tls(credentials: Credentials, handshakes: Handshakes) -> grpc.ServerCredentials:
+    certificate = grpc.ssl_server_certificate_configuration(
+        [(credentials.key, credentials.certificate)], credentials.authority
+    )
+    # Asked at the beginning of every handshake for another certificate; to have none, as here, is allowed.
+    asked = cast(Callable[[], grpc.ServerCertificateConfiguration], handshakes.begin)
+    return grpc.dynamic_ssl_server_credentials(certificate, asked, require_client_authentication=True)
 
 
 class _Handlers(grpc.GenericRpcHandler):
@@ -91,9 +101,9 @@ class _Handlers(grpc.GenericRpcHandler):
     read, not after.
     """
 
-    def __init__(self, reception: Reception, me: str, watch: Watch) -> None:
+    def __init__(self, reception: Reception, me: str, watch: Watch, handshakes: Handshakes) -> None:
         self._handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-            path_of(method): grpc.stream_stream_rpc_method_handler(_handler(reception, me, method, watch))
+            path_of(method): grpc.stream_stream_rpc_method_handler(_handler(reception, me, method, watch, handshakes))
             for method in reception.methods
         }
 
@@ -102,7 +112,7 @@ class _Handlers(grpc.GenericRpcHandler):
 
 
 def _handler(
-    reception: Reception, me: str, method: str, watch: Watch
+    reception: Reception, me: str, method: str, watch: Watch, handshakes: Handshakes
 ) -> Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]:
     def handle(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         names = subject_names(cast(Mapping[str, Iterable[bytes]], context.auth_context()))
@@ -124,7 +134,11 @@ def _handler(
             context.set_trailing_metadata(((ERROR_KIND, failure.kind),))
             context.abort(_code(failure.kind, method), failure.text)
 
-    return handle
+    def counted(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        with handshakes.calling(context.peer()):
+            yield from handle(requests, context)
+
+    return counted
 
 
 def _incoming(
