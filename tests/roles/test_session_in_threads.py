@@ -167,7 +167,7 @@ def test_too_few_owners_end_the_session_and_cost_nothing(tmp_path: Path) -> None
 
 
 def test_an_upload_that_never_arrives_ends_the_session_without_a_release(tmp_path: Path) -> None:
-    task = make_task(RECORDS, seconds=3.0)
+    task = make_task(RECORDS, seconds=1.0)
     world = _world(tmp_path, task)
     world.fault = lambda parcel: None if parcel.method.endswith("Upload") else parcel.message
     world.run()
