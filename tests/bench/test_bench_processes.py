@@ -30,7 +30,9 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children(recursive=True) if "bench" in " ".join(child.cmdline())]
+    """Return what a benchmark started; servers of `multiprocessing`, which other tests leave, name this folder too."""
+    commands = ((child, " ".join(child.cmdline())) for child in psutil.Process().children(recursive=True))
+    return [child for child, command in commands if "bench" in command and "multiprocessing" not in command]
 
 
 def ended(process: psutil.Process) -> bool:
