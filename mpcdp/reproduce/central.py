@@ -16,7 +16,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -190,6 +190,6 @@ def _torch_labels(dataset: Dataset) -> Any:
 
 CENTRAL = (
     CentralMethod("diffprivlib", (1e-3, 1e-2, 1e-1), _diffprivlib_python, _diffprivlib, has_delta=False),
-    CentralMethod("opacus", (2.0, 16.0), lambda: import_module("opacus"), _opacus, has_delta=True),
+    CentralMethod("opacus", (2.0, 16.0), partial(import_module, "opacus"), _opacus, has_delta=True),
 )
 """The libraries; the settings of diffprivlib are regularisations, those of Opacus learning rates."""

@@ -36,25 +36,44 @@ class ScoreLoss:
 _MARGIN = LogisticLoss()
 
 
+# Functions with names: other processes get them, which work on the stages of an experiment.
+
+
+def _logistic(scores: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _MARGIN.value(scores * labels)
+
+
 def _logistic_slope(scores: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.float64]:
     """Compute the derivative in the precision of its arguments, which single precision makes twice as fast."""
     with np.errstate(over="ignore"):  # an infinite power gives the right limit, 0
         return np.asarray(-labels / (1 + np.exp(scores * labels)))
 
 
+def _logistic_curvature(scores: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _MARGIN.second_derivative(scores * labels)
+
+
+def _squared(scores: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray((scores - labels) ** 2 / 2)
+
+
+def _ones(scores: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.ones_like(scores)
+
+
 LOGISTIC = ScoreLoss(
-    value=lambda scores, labels: _MARGIN.value(scores * labels),
+    value=_logistic,
     slope=_logistic_slope,
-    curvature=lambda scores, labels: _MARGIN.second_derivative(scores * labels),
+    curvature=_logistic_curvature,
     largest_curvature=_MARGIN.smoothness,
     lipschitz=_MARGIN.lipschitz,
 )
 """log(1 + exp(-y s)), labels -1 and +1."""
 
 SQUARED = ScoreLoss(
-    value=lambda scores, labels: (scores - labels) ** 2 / 2,
-    slope=lambda scores, labels: scores - labels,
-    curvature=lambda scores, labels: np.ones_like(scores),
+    value=_squared,
+    slope=np.subtract,
+    curvature=_ones,
     largest_curvature=1.0,
     lipschitz=float("inf"),
 )

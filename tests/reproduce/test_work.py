@@ -1,17 +1,23 @@
 """Stages in processes of their own: the same points in the same order, progress on the way, failures that say so."""
 
 import os
+import pickle
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 import pytest
+from small_tables import small_table
 from test_frontier import POINT
 
 from mpcdp.errors import MpcdpError
-from mpcdp.reproduce.experiment import Advance, Stage
+from mpcdp.reproduce.experiment import Advance, Experiment, Stage
+from mpcdp.reproduce.frontier import frontier_stages
+from mpcdp.reproduce.iterations import iteration_stages
 from mpcdp.reproduce.points import Point
+from mpcdp.reproduce.settings import QUICK
+from mpcdp.reproduce.sweep import sweep_stages
 from mpcdp.reproduce.work import StageNews, do_stages
 
 
@@ -40,6 +46,15 @@ def test_points_come_in_the_order_of_the_stages(jobs: int) -> None:
         told = [one for one in news if one.stage == number]
         assert [one.share for one in told] == [0.0, 0.25, 0.75, 0.0]
         assert [one.seconds is None for one in told] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("regression", [False, True])
+def test_every_stage_can_be_sent_to_another_process(regression: bool) -> None:
+    experiment = Experiment(small_table(regression=regression), replace(QUICK, owners=(4,), iteration_owners=(4,)))
+    assert experiment.judge.reference > 0  # computed before, it goes along
+    stages = [*iteration_stages(experiment), *sweep_stages(experiment), *frontier_stages(experiment)]
+    again = pickle.loads(pickle.dumps(stages))  # noqa: S301 (what was just written)
+    assert [stage.title for stage in again] == [stage.title for stage in stages]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
