@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.queues import SimpleQueue
+from queue import Queue
 
 from threadpoolctl import threadpool_limits
 
@@ -59,25 +59,28 @@ def do_stages(stages: Sequence[Stage], *, jobs: int, tell: Tell) -> list[Point]:
     if min(jobs, len(stages)) <= 1:
         return [point for number, stage in enumerate(stages) for point in _do(stage, number, tell)]
     context = multiprocessing.get_context("spawn")
-    news: SimpleQueue[StageNews | None] = context.SimpleQueue()
-    reader = threading.Thread(target=_hand_on, args=(news, tell), daemon=True)
-    reader.start()
-    pool = ProcessPoolExecutor(min(jobs, len(stages)), context, initializer=_prepare, initargs=(stages, news))
-    try:
-        return [point for points in pool.map(_do_in_worker, range(len(stages))) for point in points]
-    except BrokenProcessPool:
-        raise MpcdpError("a process was killed, probably for want of memory: use fewer --jobs") from None
-    except BaseException:
-        for worker in multiprocessing.active_children():
-            worker.terminate()  # what it is doing may take long, and nobody will read it
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-        news.put(None)
-        reader.join()
+    # A queue in a process of its own: one between the workers would stay locked for ever by a worker that is killed.
+    with context.Manager() as manager:
+        news: Queue[StageNews | None] = manager.Queue()
+        reader = threading.Thread(target=_hand_on, args=(news, tell), daemon=True)
+        reader.start()
+        others = set(multiprocessing.active_children())
+        pool = ProcessPoolExecutor(min(jobs, len(stages)), context, initializer=_prepare, initargs=(stages, news))
+        try:
+            return [point for points in pool.map(_do_in_worker, range(len(stages))) for point in points]
+        except BrokenProcessPool:
+            raise MpcdpError("a process was killed, probably for want of memory: use fewer --jobs") from None
+        except BaseException:
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()  # what it is doing may take long, and nobody will read it
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+            news.put(None)
+            reader.join()
 
 
-def _hand_on(news: "SimpleQueue[StageNews | None]", tell: Tell) -> None:
+def _hand_on(news: "Queue[StageNews | None]", tell: Tell) -> None:
     while (one := news.get()) is not None:
         tell(one)
 
@@ -92,10 +95,10 @@ def _do(stage: Stage, number: int, tell: Tell) -> Sequence[Point]:
     return points
 
 
-_worker: "tuple[Sequence[Stage], SimpleQueue[StageNews | None]]"
+_worker: "tuple[Sequence[Stage], Queue[StageNews | None]]"
 
 
-def _prepare(stages: Sequence[Stage], news: "SimpleQueue[StageNews | None]") -> None:
+def _prepare(stages: Sequence[Stage], news: "Queue[StageNews | None]") -> None:
     """Take all stages at once: those of one table share it, and what is computed from it."""
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the process that started this one
