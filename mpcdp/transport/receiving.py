@@ -4,9 +4,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Self
 
+from mpcdp.transport.looking import Looking
 from mpcdp.transport.reader import CHUNK_BYTES
 
 __all__ = ["SLOWEST_BYTES_PER_SECOND", "Sender", "Watch"]
@@ -63,7 +62,7 @@ class Sender:
         self._give_up()
 
 
-class Watch:
+class Watch(Looking):
     """Watches all calls of one server; a context manager.
 
     Args:
@@ -78,20 +77,9 @@ class Watch:
     def __init__(self, *, seconds: float, patience_seconds: float) -> None:
         self._seconds = seconds
         self._message_seconds = min(seconds, CHUNK_BYTES / SLOWEST_BYTES_PER_SECOND + patience_seconds)
+        super().__init__("watch", pause_seconds=min(1.0, self._message_seconds / _LOOKS_PER_DEADLINE))
         self._senders: set[Sender] = set()
         self._lock = threading.Lock()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._thread.join()
 
     @contextmanager
     def sender(self, give_up: Callable[[], None]) -> Iterator[Sender]:
@@ -105,10 +93,10 @@ class Watch:
             with self._lock:
                 self._senders.discard(sender)
 
-    def _run(self) -> None:
-        while not self._over.wait(min(1.0, self._message_seconds / _LOOKS_PER_DEADLINE)):
-            with self._lock:
-                senders = tuple(self._senders)
-            now = time.monotonic()
-            for sender in senders:
-                sender.look(now)
+    def look(self) -> None:
+        """Give up the calls whose senders are too slow."""
+        with self._lock:
+            senders = tuple(self._senders)
+        now = time.monotonic()
+        for sender in senders:
+            sender.look(now)

@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
 
 import structlog
+
+from mpcdp.transport.looking import Looking
 
 __all__ = ["Handshakes"]
 
@@ -27,7 +28,7 @@ _PROBLEM = (
 _log = structlog.get_logger("mpcdp.transport")
 
 
-class Handshakes:
+class Handshakes(Looking):
     """Counts one server's handshakes, and warns of those that failed; a context manager, safe to use from any thread.
 
     Args:
@@ -48,6 +49,7 @@ class Handshakes:
         report: Callable[[int], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__("handshakes", pause_seconds=_REPORT_SECONDS)
         self._seconds = seconds
         self._report = report or _warn
         self._clock = clock
@@ -55,18 +57,11 @@ class Handshakes:
         self._begun: list[float] = []
         self._under_way: dict[str, int] = {}
         self._idle_since: dict[str, float] = {}
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="handshakes", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
-        self._thread.join()
+        super().__exit__(kind, error, trace)
         self.look(patience=0.0)
 
     def begin(self) -> None:
@@ -112,10 +107,6 @@ class Handshakes:
             self._idle_since = {peer: since for peer, since in self._idle_since.items() if since > now - _IDLE_SECONDS}
         if failed:
             self._report(failed)
-
-    def _run(self) -> None:
-        while not self._over.wait(_REPORT_SECONDS):
-            self.look()
 
 
 def _warn(connections: int) -> None:
