@@ -1,6 +1,5 @@
 """One process of a contribution check that is measured: ``python -m mpcdp.bench.check_worker FOLDER NAME``."""
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from mpcdp.bench.check import CheckSetting
 from mpcdp.bench.processes import end_with_parent
 from mpcdp.bench.report import Report, Run, peak_memory_mib
-from mpcdp.bench.setting import DEALER, Sampler
+from mpcdp.bench.setting import DEALER
 from mpcdp.bench.worker import CountingMesh, ask_dealer, network_of, serve_as_dealer
 from mpcdp.errors import MpcdpError, ProtocolError
 from mpcdp.mpc.backend import Mesh
@@ -34,8 +33,7 @@ def main(folder: Path, name: str) -> int:
         The exit code; an error is written to standard error.
     """
     end_with_parent()
-    document = json.loads((folder / "setting.json").read_text(encoding="utf-8"))
-    setting = CheckSetting(**{**document, "sampler": Sampler(document["sampler"])})
+    setting = CheckSetting.load(folder / "setting.json")
     try:
         with network_of(setting, folder, name) as network:
             report = serve_as_dealer(setting, network) if name == DEALER else _run_party(setting, network, name)

@@ -1,10 +1,10 @@
 """What each process of a row has measured."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+
+from mpcdp.bench.json_file import JsonFile
 
 __all__ = ["Report", "Run", "peak_memory_mib", "time_text"]
 
@@ -27,7 +27,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(JsonFile):
     """One process of a row.
 
     Args:
@@ -43,18 +43,6 @@ class Report:
     runs: tuple[Run, ...] = ()
     crypten_runs: tuple[Run, ...] = ()
     dealt_bytes: Mapping[str, int] = field(default_factory=dict)
-
-    def save(self, path: Path) -> None:
-        """Write the report for the process that asked for it."""
-        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what `save` wrote."""
-        document = json.loads(path.read_text(encoding="utf-8"))
-        for name in ("runs", "crypten_runs"):
-            document[name] = tuple(Run(**run) for run in document[name])
-        return cls(**document)
 
 
 def peak_memory_mib() -> float:

@@ -1,10 +1,9 @@
 """What each process of a session has measured."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Self
+from dataclasses import dataclass, field
+
+from mpcdp.bench.json_file import JsonFile
 
 __all__ = ["OWNERS", "RoundsReport"]
 
@@ -13,7 +12,7 @@ OWNERS = "owners"
 
 
 @dataclass(frozen=True)
-class RoundsReport:
+class RoundsReport(JsonFile):
     """One process; what does not concern it is empty.
 
     Args:
@@ -53,15 +52,3 @@ class RoundsReport:
     message_rounds: Mapping[str, int] = field(default_factory=dict)
     startup_processor_seconds: float = 0.0
     processor_seconds: float = 0.0
-
-    def save(self, path: Path) -> None:
-        """Write the report for the process that asked for it."""
-        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what `save` wrote."""
-        document = json.loads(path.read_text(encoding="utf-8"))
-        for name in ("seconds_by_round", "preparation"):
-            document[name] = tuple(document[name])
-        return cls(**document)

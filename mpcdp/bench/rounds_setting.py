@@ -1,12 +1,11 @@
 """What one row of ``mpcdp bench rounds`` measures; its processes all read the same setting."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 from mpcdp.bench.constant_training import ConstantTask, make_task
+from mpcdp.bench.json_file import JsonFile
 from mpcdp.transport.channel import Member
 
 __all__ = ["RoundsSetting"]
@@ -19,7 +18,7 @@ _LARGEST_HOSTS = 20
 
 
 @dataclass(frozen=True)
-class RoundsSetting:
+class RoundsSetting(JsonFile):
     """The processes of one session, ours or the one with plain sums.
 
     Args:
@@ -98,15 +97,6 @@ class RoundsSetting:
     def placed(self, addresses: Mapping[str, str]) -> Self:
         """Return the same row with addresses."""
         return replace(self, addresses=addresses)
-
-    def save(self, path: Path) -> None:
-        """Write the setting for its processes."""
-        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what `save` wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
 
     @property
     def _owner_names(self) -> tuple[str, ...]:

@@ -4,14 +4,14 @@ The server has a process of its own, and only its processor seconds count. The c
 owners with its journal. The compute party does nothing but answer: `mpcdp.bench.party_simulation` does the rest.
 """
 
-import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
 from mpcdp.bench.constant_training import ConstantTask, make_task
+from mpcdp.bench.json_file import JsonFile
 from mpcdp.bench.processes import Command, run_processes
 from mpcdp.transport.channel import Member
 
@@ -28,7 +28,7 @@ _SECONDS_PER_OWNER = 0.3
 
 
 @dataclass(frozen=True)
-class ServerProbe:
+class ServerProbe(JsonFile):
     """One server and the owners that call it (fits `mpcdp.bench.processes.Job`).
 
     Args:
@@ -74,18 +74,9 @@ class ServerProbe:
         """Return the same probe with addresses."""
         return replace(self, addresses=addresses)
 
-    def save(self, path: Path) -> None:
-        """Write it for the processes."""
-        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what `save` wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
-
 
 @dataclass(frozen=True)
-class ProbeReport:
+class ProbeReport(JsonFile):
     """What a process of a probe has measured.
 
     Args:
@@ -93,15 +84,6 @@ class ProbeReport:
     """
 
     processor_seconds: float = 0.0
-
-    def save(self, path: Path) -> None:
-        """Write the report for the process that asked for it."""
-        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what `save` wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def probe_command(folder: Path, name: str) -> list[str]:

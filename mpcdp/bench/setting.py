@@ -1,13 +1,12 @@
 """What one row of the benchmark measures; its processes all read the same setting."""
 
-import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import Self
 
+from mpcdp.bench.json_file import JsonFile
 from mpcdp.mpc.backend import CorrelationRequest
 from mpcdp.mpc.noise import UniversalNoise, universal_noise
 from mpcdp.transport.channel import Limits, Member
@@ -35,7 +34,7 @@ class Sampler(StrEnum):
 
 
 @dataclass(frozen=True)
-class Setting:
+class Setting(JsonFile):
     """One row.
 
     Args:
@@ -133,13 +132,3 @@ class Setting:
     def placed(self, addresses: Mapping[str, str]) -> Self:
         """Return the same row with addresses and a session of its own."""
         return replace(self, session=secrets.token_hex(32), addresses=addresses)
-
-    def save(self, path: Path) -> None:
-        """Write the setting for its processes."""
-        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what `save` wrote."""
-        document = json.loads(path.read_text(encoding="utf-8"))
-        return cls(**{**document, "sampler": Sampler(document["sampler"])})
