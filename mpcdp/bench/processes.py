@@ -26,8 +26,11 @@ __all__ = [
     "end_with_parent",
     "log_as_processes_do",
     "run_processes",
+    "wait_without_looking",
     "worker_command",
 ]
+
+_WAIT_SECONDS = 60.0
 
 Command = Callable[[Path, str], list[str]]
 """Makes the command line of a process from the row's folder and the process's name."""
@@ -126,6 +129,17 @@ def log_as_processes_do(file: TextIO) -> None:
         ],
         logger_factory=structlog.PrintLoggerFactory(file=file),
     )
+
+
+def wait_without_looking() -> None:
+    """Let callers of gRPC wait for their answers without looking up; for a process of many owners.
+
+    Whoever waits for a gRPC answer looks ten times a second whether a signal has come. That is nothing for an owner in
+    a process of its own, as in earnest, but hundreds of them together would measure little else.
+    """
+    from grpc import _common  # by those that call, not by whoever starts them
+
+    vars(_common)["MAXIMUM_WAIT_TIMEOUT"] = _WAIT_SECONDS
 
 
 def _write_credentials(folder: Path, job: Job) -> None:

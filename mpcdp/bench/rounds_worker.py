@@ -11,12 +11,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from grpc import _common
 
 from mpcdp.bench.constant_training import RECORD_COUNT
 from mpcdp.bench.metered_network import Meter, MeteredNetwork
 from mpcdp.bench.plain_sums import PlainAggregatorUnsafe, PlainOwnerUnsafe
-from mpcdp.bench.processes import credentials_of, end_with_parent, log_as_processes_do
+from mpcdp.bench.processes import credentials_of, end_with_parent, log_as_processes_do, wait_without_looking
 from mpcdp.bench.report import peak_memory_mib
 from mpcdp.bench.rounds_report import OWNERS, RoundsReport
 from mpcdp.bench.rounds_setting import RoundsSetting
@@ -40,7 +39,6 @@ __all__ = ["main"]
 
 _AGREEMENT = ("agree", "commit")
 _UPLOAD = "ComputeParty/Upload"
-_WAIT_SECONDS = 60.0
 
 
 def main(folder: Path, name: str) -> int:
@@ -235,9 +233,7 @@ def _run_aggregator(world: _World, name: str) -> RoundsReport:
 
 def _run_owners(world: _World, host: str) -> RoundsReport:
     """Run the owners of a process on a thread each; the first error of any of them ends the process."""
-    # Whoever waits for a gRPC answer looks ten times a second whether a signal has come. That is nothing for an owner
-    # in a process of its own, as in earnest, but hundreds of them together would measure little else.
-    vars(_common)["MAXIMUM_WAIT_TIMEOUT"] = _WAIT_SECONDS
+    wait_without_looking()
     errors: list[BaseException] = []
     reports: list[RoundsReport] = []
 

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from grpc import _common
 
 from mpcdp.bench.constant_training import RECORD_COUNT, ConstantTask
-from mpcdp.bench.processes import credentials_of, end_with_parent, log_as_processes_do
+from mpcdp.bench.processes import credentials_of, end_with_parent, log_as_processes_do, wait_without_looking
 from mpcdp.bench.server_probe import COORDINATOR, OWNERS_HOST, PARTY, ProbeReport, ServerProbe
 from mpcdp.errors import MpcdpError, PeerTimeout
 from mpcdp.plan import Plan, make_plan
@@ -67,7 +66,6 @@ class _World:
         self.probe = ServerProbe.load(folder / "setting.json")
         self.task: ConstantTask = self.probe.task
         self.plan = make_plan(self.task)
-        self.digest = self.task.digest
         self.members = self.probe.members
 
     def network(self, name: str) -> GrpcNetwork:
@@ -79,7 +77,7 @@ class _World:
             tls=credentials_of(self.folder, name),
             limits=limits_of(self.task, dimension=self.plan.dimension, rounds=self.plan.rounds),
             listen=self.probe.addresses.get(name),
-            task_digest=self.digest,
+            task_digest=self.task.digest,
         )
 
 
@@ -157,7 +155,7 @@ def _run_server(world: _World) -> ProbeReport:
 
 def _run_owners(world: _World) -> ProbeReport:
     """Run all owners at once, each on a thread and with a connection of its own."""
-    vars(_common)["MAXIMUM_WAIT_TIMEOUT"] = _WAIT_SECONDS  # see `mpcdp.bench.rounds_worker`
+    wait_without_looking()
     ref = new_session(world.task)
     names = [owner.name for owner in world.task.owners]
     call: Callable[[GrpcNetwork, str, SessionRef, Task, Plan], None] = (

@@ -7,7 +7,7 @@ from mpcdp.bench.protocol import ProtocolRow, ProtocolSetting
 from mpcdp.bench.rounds_report import OWNERS
 from mpcdp.bench.slow_network import FAST, Link
 
-__all__ = ["made_up_peer", "made_up_row", "made_up_simulation"]
+__all__ = ["ROWS", "made_up_peer", "made_up_row", "made_up_simulation"]
 
 
 def made_up_row(owners: int = 10, dimension: int = 100, parties: int = 3, link: Link = FAST) -> ProtocolRow:
@@ -51,6 +51,18 @@ def made_up_row(owners: int = 10, dimension: int = 100, parties: int = 3, link: 
         noise_ratio=1.01,
         seconds_by_session=(sum(phases.values()),),
     )
+
+
+ROWS = [
+    made_up_row(),
+    made_up_row(owners=100),
+    made_up_row(owners=300),
+    made_up_row(dimension=30_000),
+    made_up_row(parties=2),
+    made_up_row(link=Link(20)),
+    made_up_row(link=Link(0, 100)),
+]
+"""What differs from the first one differs in one thing alone."""
 
 
 def made_up_simulation(*, owners: int, dimension: int) -> Simulation:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from protocol_samples import made_up_row, made_up_simulation
+from protocol_samples import ROWS, made_up_row, made_up_simulation
 
 from mpcdp.bench import many_owners, party_simulation
 from mpcdp.bench.many_owners import SERVERS, Simulation, predict, simulate
@@ -16,15 +16,6 @@ from mpcdp.bench.slow_network import Link
 from mpcdp.roles.journal import PartyJournal
 from mpcdp.transport.messages import Enrolment
 
-ROWS = [
-    made_up_row(),
-    made_up_row(owners=100),
-    made_up_row(owners=300),
-    made_up_row(dimension=30_000),
-    made_up_row(parties=2),
-    made_up_row(link=Link(20)),
-    made_up_row(link=Link(0, 100)),
-]
 MILLION = 1_000_000
 
 

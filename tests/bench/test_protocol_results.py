@@ -5,7 +5,7 @@ import re
 from dataclasses import fields, replace
 
 import pytest
-from protocol_samples import made_up_peer, made_up_row, made_up_simulation
+from protocol_samples import ROWS, made_up_peer, made_up_simulation
 
 from mpcdp.bench.many_owners import predict
 from mpcdp.bench.peers import PeerResult
@@ -20,18 +20,7 @@ from mpcdp.bench.protocol_results import (
     fitted,
     our_result,
 )
-from mpcdp.bench.slow_network import Link
 from mpcdp.errors import InputError
-
-ROWS = [
-    made_up_row(),
-    made_up_row(owners=100),
-    made_up_row(owners=300),
-    made_up_row(dimension=30_000),
-    made_up_row(parties=2),
-    made_up_row(link=Link(20)),
-    made_up_row(link=Link(0, 100)),
-]
 
 
 def results() -> ProtocolResults:
