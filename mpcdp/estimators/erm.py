@@ -99,16 +99,19 @@ class PrivateERM(PrivateClassifier):
         return tags
 
     @property
+    def _has_own_loss(self) -> bool:
+        return not isinstance(self.loss, str) or is_imported(self.loss)
+
+    @property
     def _is_regressor(self) -> bool:
-        if isinstance(self.loss, str) and not is_imported(self.loss):
-            return self.loss == "squared-error"
+        if not self._has_own_loss:
+            return bool(self.loss == "squared-error")
         if isinstance(self.federation, Federation) and self.federation.task is not None:
             return self.federation.task.schema_.label.kind == "number"
         return self.target_bounds is not None
 
     def _label(self) -> dict[str, Any]:
-        own = not isinstance(self.loss, str) or is_imported(self.loss)
-        if own and (self.classes is None) == (self.target_bounds is None):
+        if self._has_own_loss and (self.classes is None) == (self.target_bounds is None):
             raise ValueError(
                 "classes, target_bounds: a loss of your own needs one of them, what y may hold or the bounds of a "
                 f"number, got {'none' if self.classes is None else 'both'}"

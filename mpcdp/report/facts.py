@@ -1,7 +1,7 @@
 """What a report says, gathered from a process's own files."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,7 @@ def gather(
         if model.record_schema.label.kind != "number":
             baseline = float(np.unique(public.labels, return_counts=True)[1].max() / len(public.labels))
         count = public.record_count
+    judged = () if log is None else _judged_rounds(log, model)
     return Facts(
         model=model,
         charges=charges,
@@ -141,25 +142,26 @@ def gather(
         accuracy=accuracy,
         baseline=baseline,
         test_records=count,
-        rounds=() if log is None else _judged_rounds(log, model, "validation"),
-        losses=() if log is None else _judged_rounds(log, model, "validation_loss"),
+        rounds=_figures(judged, "validation"),
+        losses=_figures(judged, "validation_loss"),
     )
 
 
-def _judged_rounds(log: Path, model: TrainedModel, figure: str) -> tuple[tuple[float, float], ...]:
+def _judged_rounds(log: Path, model: TrainedModel) -> Sequence[Mapping[str, Any]]:
+    """Read what a coordinator's log says of the rounds of a model's session."""
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         raise InputError(f"log {log}: {error.strerror}; name a coordinator's log") from error
     digest = model.task_digest[:16]
     entries = (entry for line in lines if (entry := _parsed(line)) is not None)
-    return tuple(
-        (float(entry["epsilon"]), float(entry[figure]))
-        for entry in entries
-        if entry.get("event") == "round released"
-        and entry.get(figure) is not None
-        and entry.get("task", digest) == digest
-    )
+    return [
+        entry for entry in entries if entry.get("event") == "round released" and entry.get("task", digest) == digest
+    ]
+
+
+def _figures(judged: Sequence[Mapping[str, Any]], name: str) -> tuple[tuple[float, float], ...]:
+    return tuple((float(entry["epsilon"]), float(entry[name])) for entry in judged if entry.get(name) is not None)
 
 
 def _parsed(line: str) -> Mapping[str, Any] | None:
